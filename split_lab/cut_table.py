@@ -1,0 +1,124 @@
+"""The cut table of a model or bundle: as JSON for programs, as text for people."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from split_core.errors import BundleError
+from split_core.model.bundle import is_bundle, verify
+from split_core.model.cuts import find_cuts, useful_cuts
+from split_core.model.graph import read_graph
+from split_core.tensors import TensorSpec
+
+_BAR = 12
+
+
+def inspect_file(path: str | Path) -> dict:
+    """What `inspect --json` prints. Raises BundleError."""
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as e:
+        raise BundleError(f"cannot read {path}: {e.strerror}") from None
+    try:
+        return _bundle(data) if is_bundle(data) else _model(data)
+    except BundleError as e:
+        raise BundleError(f"{path}: {e}") from None
+
+
+def _bundle(data: bytes) -> dict:
+    manifest, digest = verify(data)
+    specs = {t.name: t.spec for t in manifest.tensors}
+    return {
+        "kind": "bundle",
+        "sha256": digest.hex(),
+        "name": manifest.name,
+        "source_sha256": manifest.source_sha256,
+        "ops": manifest.ops,
+        "segments": [{"first_op": s.first_op, "end_op": s.end_op, "macs": s.macs}
+                     for s in manifest.segments],
+        "cuts": [_cut(c.cut, c.after_op, [specs[n] for n in c.boundary], c.macs_before,
+                      c.macs_after, c.coded_bytes) for c in manifest.cuts],
+        "inputs": [_tensor(specs[n]) for n in manifest.inputs],
+        "outputs": [_tensor(specs[n]) for n in manifest.outputs],
+        "states": [{"input": s.input, "output": s.output} for s in manifest.states],
+        "answer": manifest.answer.kind,
+        "labels": len(manifest.answer.labels),
+    }
+
+
+def _model(data: bytes) -> dict:
+    graph = read_graph(data)
+    cuts = find_cuts(graph)
+    useful = {c.cut for c in useful_cuts(cuts)}
+    return {
+        "kind": "model",
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "ops": len(graph.ops),
+        "segments": [],
+        "cuts": [_cut(c.cut, c.after_op, graph.specs(c.boundary), c.macs_before, c.macs_after,
+                      c.coded_bytes) | {"useful": c.cut in useful} for c in cuts],
+        "inputs": [_tensor(s) for s in graph.specs(graph.inputs)],
+        "outputs": [_tensor(s) for s in graph.specs(graph.outputs)],
+    }
+
+
+def _cut(cut: int, after_op: str, boundary, macs_before: int, macs_after: int,
+         coded_bytes: int) -> dict:
+    return {"cut": cut, "after_op": after_op, "boundary": [_tensor(s) for s in boundary],
+            "macs_before": macs_before, "macs_after": macs_after, "coded_bytes": coded_bytes}
+
+
+def _tensor(spec: TensorSpec) -> dict:
+    return {"name": spec.name, "shape": list(spec.shape), "dtype": spec.dtype,
+            "bytes": spec.nbytes}
+
+
+def render(report: dict, *, every: bool = False) -> str:
+    """The table as text. Of a model only the useful cuts, unless ``every``."""
+    cuts = report["cuts"]
+    total = cuts[0]["macs_after"]
+    input_bytes = sum(t["bytes"] for t in cuts[0]["boundary"])
+    shown = [c for c in cuts if every or c.get("useful", True)]
+    title = report.get("name", report["kind"])
+    lines = [
+        f"{title}: {report['kind']}, {report['ops']} ops, {_count(total)} MACs,"
+        f" {len(cuts)} cuts" + (f", {len(shown)} of them useful (--all shows every one)"
+                                if len(shown) < len(cuts) else ""),
+        f"sha256 {report['sha256']}",
+        *(f"input  {_shape(t)}  {t['name']}" for t in report["inputs"]),
+        *(f"output {_shape(t)}  {t['name']}" for t in report["outputs"]),
+        *(f"state  {s['output']} -> {s['input']}" for s in report.get("states", ())),
+        "",
+        f"{'cut':>4}  {'after op':<22} {'boundary':<30} {'raw':>9} {'of input':>9}"
+        f" {'coded ~':>9}  {'MACs on the device':<20}",
+    ]
+    for c in shown:
+        raw = sum(t["bytes"] for t in c["boundary"])
+        share = c["macs_before"] / total if total else 0.0
+        lines.append(
+            f"{c['cut']:>4}  {c['after_op'][:22]:<22} {_boundary(c['boundary']):<30}"
+            f" {_bytes(raw) if raw else '-':>9} {f'{raw / input_bytes:.0%}' if raw else '-':>9}"
+            f" {_bytes(c['coded_bytes']) if raw else '-':>9}  {share:>4.0%}"
+            f" {'#' * round(_BAR * share)}".rstrip())
+    return "\n".join(lines)
+
+
+def _shape(tensor: dict) -> str:
+    return f"{tensor['dtype']} {'x'.join(map(str, tensor['shape'])) or 'scalar'}"
+
+
+def _boundary(tensors: list[dict]) -> str:
+    if not tensors:
+        return "nothing: all on the device"
+    text = _shape(tensors[0])
+    return text if len(tensors) == 1 else f"{text} + {len(tensors) - 1} more"
+
+
+def _bytes(n: int) -> str:
+    return f"{n} B" if n < 10_000 else f"{n / 1000:.1f} kB" if n < 10e6 else f"{n / 1e6:.1f} MB"
+
+
+def _count(n: int) -> str:
+    return f"{n / 1e6:.1f} M" if n >= 1e5 else str(n)
