@@ -1,0 +1,225 @@
+"""Messages as bytes: one header a kind, pushed and pulled from one `Struct` each.
+
+docs/wire-format.md is normative. Every pull checks every field, takes no size on trust, and
+raises MessageError with the value found and the value wanted.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+
+from split_core.errors import MessageError
+
+U32_MAX = 2**32 - 1
+
+
+class Kind(IntEnum):
+    """What a message is; carried by each of its chunks."""
+
+    FRAME = 1
+    RESULT = 2
+    REFUSAL = 3
+    BLOB_REQUEST = 4
+    BLOB_PART = 5
+
+
+class Codec(IntEnum):
+    """Which rung family made a frame's payload."""
+
+    RAW = 0
+    QUANTIZED = 1
+    JPEG = 2
+
+
+class Reason(IntEnum):
+    """Why a worker refuses a frame."""
+
+    UNKNOWN_BUNDLE = 1
+    SHED = 2
+    EXPIRED = 3
+    INVALID = 4
+    FAILED = 5
+
+
+_FRAME = struct.Struct("<32sQIIIHBBHHI")
+_RESULT = struct.Struct("<QIIIIIIIHHII")
+_REFUSAL = struct.Struct("<QIBBHI")
+_BLOB_REQUEST = struct.Struct("<32sQI")
+_BLOB_PART = struct.Struct("<32sQQ")
+FRAME_HEADER_BYTES = _FRAME.size
+
+# Longest explanation a refusal carries; what matters is the reason code.
+MAX_DETAIL_BYTES = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Encoded boundary tensors on their way to a worker."""
+
+    bundle_id: bytes                 # SHA-256 of the bundle, 32 bytes
+    session: int                     # of the agent; a result of an older one is ignored
+    frame_id: int
+    plan_id: int
+    budget_us: int                   # what is left of the deadline as the first chunk leaves
+    cut: int
+    codec: Codec
+    tensors: int
+    payload: bytes | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class StageTimes:
+    """What the worker spent on a frame, by its own clock."""
+
+    receive_us: int = 0              # first chunk to last
+    queue_us: int = 0
+    decode_us: int = 0
+    tail_us: int = 0
+    encode_us: int = 0
+
+    @property
+    def total_us(self) -> int:
+        return self.receive_us + self.queue_us + self.decode_us + self.tail_us + self.encode_us
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Encoded model outputs on their way back; also the frame's acknowledgement."""
+
+    session: int
+    frame_id: int
+    plan_id: int
+    stages: StageTimes
+    tensors: int
+    payload: bytes | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    session: int
+    frame_id: int
+    reason: Reason
+    retry_after_us: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class BlobRequest:
+    """Asks for up to ``max_bytes`` of a blob from ``offset`` on."""
+
+    digest: bytes
+    offset: int
+    max_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class BlobPart:
+    """Some bytes of a blob. A ``total_bytes`` of 0 says: I do not have it."""
+
+    digest: bytes
+    offset: int
+    total_bytes: int
+    data: bytes | memoryview
+
+
+def clamp_us(seconds: float) -> int:
+    """Seconds as a wire duration: whole microseconds, 0 to 71 minutes."""
+    return min(max(round(seconds * 1e6), 0), U32_MAX)
+
+
+def push_frame(m: Frame) -> bytes:
+    return _FRAME.pack(m.bundle_id, m.session, m.frame_id, m.plan_id, m.budget_us, m.cut,
+                       m.codec, 0, m.tensors, 0, len(m.payload)) + m.payload
+
+
+def pull_frame(buf: memoryview) -> Frame:
+    (bundle_id, session, frame_id, plan_id, budget_us, cut, codec, flags, tensors, reserved,
+     payload_bytes), payload = _header(_FRAME, buf, "frame")
+    _want_zero("frame", flags=flags, reserved=reserved)
+    _want_rest("frame", payload_bytes, payload)
+    return Frame(bundle_id, session, frame_id, plan_id, budget_us, cut,
+                 _member(Codec, codec, "codec"), tensors, payload)
+
+
+def push_result(m: Result) -> bytes:
+    s = m.stages
+    return _RESULT.pack(m.session, m.frame_id, m.plan_id, s.receive_us, s.queue_us, s.decode_us,
+                        s.tail_us, s.encode_us, m.tensors, 0, len(m.payload), 0) + m.payload
+
+
+def pull_result(buf: memoryview) -> Result:
+    (session, frame_id, plan_id, *stages, tensors, reserved, payload_bytes,
+     reserved_2), payload = _header(_RESULT, buf, "result")
+    _want_zero("result", reserved=reserved, reserved_2=reserved_2)
+    _want_rest("result", payload_bytes, payload)
+    return Result(session, frame_id, plan_id, StageTimes(*stages), tensors, payload)
+
+
+def push_refusal(m: Refusal) -> bytes:
+    detail = m.detail.encode()[:MAX_DETAIL_BYTES]
+    # Cutting may have split the last character; what is sent is valid UTF-8.
+    detail = detail.decode("utf-8", "ignore").encode()
+    return _REFUSAL.pack(m.session, m.frame_id, m.reason, 0, len(detail),
+                         m.retry_after_us) + detail
+
+
+def pull_refusal(buf: memoryview) -> Refusal:
+    (session, frame_id, reason, reserved, size,
+     retry_after_us), detail = _header(_REFUSAL, buf, "refusal")
+    _want_zero("refusal", reserved=reserved)
+    _want_rest("refusal", size, detail)
+    if size > MAX_DETAIL_BYTES:
+        raise MessageError(f"refusal detail of {size} bytes, at most {MAX_DETAIL_BYTES}")
+    try:
+        text = bytes(detail).decode()
+    except UnicodeDecodeError as e:
+        raise MessageError(f"refusal detail is not UTF-8: {e}") from None
+    return Refusal(session, frame_id, _member(Reason, reason, "reason"), retry_after_us, text)
+
+
+def push_blob_request(m: BlobRequest) -> bytes:
+    return _BLOB_REQUEST.pack(m.digest, m.offset, m.max_bytes)
+
+
+def pull_blob_request(buf: memoryview) -> BlobRequest:
+    fields, rest = _header(_BLOB_REQUEST, buf, "blob request")
+    _want_rest("blob request", 0, rest)
+    return BlobRequest(*fields)
+
+
+def push_blob_part(m: BlobPart) -> bytes:
+    return _BLOB_PART.pack(m.digest, m.offset, m.total_bytes) + m.data
+
+
+def pull_blob_part(buf: memoryview) -> BlobPart:
+    (digest, offset, total), data = _header(_BLOB_PART, buf, "blob part")
+    if len(data) > total or offset > total - len(data):
+        raise MessageError(f"blob part of {len(data)} bytes at {offset} in a blob of {total}")
+    return BlobPart(digest, offset, total, data)
+
+
+def _header(fmt: struct.Struct, buf: memoryview, what: str):
+    if len(buf) < fmt.size:
+        raise MessageError(f"{what} of {len(buf)} bytes, its header alone has {fmt.size}")
+    return fmt.unpack_from(buf), buf[fmt.size:]
+
+
+def _want_zero(what: str, **fields: int) -> None:
+    for name, value in fields.items():
+        if value:
+            raise MessageError(f"{what}: {name} is {value}, wanted 0 in this version")
+
+
+def _want_rest(what: str, claimed: int, rest: memoryview) -> None:
+    if claimed != len(rest):
+        raise MessageError(f"{what} says {claimed} bytes follow, {len(rest)} do")
+
+
+def _member(enum: type[IntEnum], value: int, what: str):
+    try:
+        return enum(value)
+    except ValueError:
+        raise MessageError(f"unknown {what} {value}; known are"
+                           f" {', '.join(f'{m.value} ({m.name})' for m in enum)}") from None

@@ -1,0 +1,69 @@
+"""Control records: small JSON documents with a fixed set of fields, retained on the broker.
+
+Unknown fields are ignored, so that an older reader understands a newer writer.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeVar
+
+import msgspec
+
+from split_core.errors import MessageError
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+class DeviceStatus(msgspec.Struct, frozen=True):
+    """Retained on ``up/status``; the last will is the same with state "lost"."""
+
+    state: Literal["init", "ready", "degraded", "stopped", "lost"]
+    session: str                     # hex; a "lost" of another session is an old one's death
+
+
+class WorkerStatus(msgspec.Struct, frozen=True):
+    """Retained on a worker's ``up/status``. ``bundles``: ids (hex) it can run at once."""
+
+    state: Literal["init", "ready", "stopped", "lost"]
+    session: str
+    bundles: tuple[str, ...] = ()
+
+
+class DeviceInfo(msgspec.Struct, frozen=True):
+    """Retained on ``up/info``: what this device runs."""
+
+    version: str
+    wire_versions: tuple[int, ...]
+    bundle: str
+    model: str
+    cuts: tuple[int, ...]
+    runtime: str
+    deadline_ms: float
+
+
+class WorkerInfo(msgspec.Struct, frozen=True):
+    version: str
+    wire_versions: tuple[int, ...]
+    runtime: str
+
+
+class PlanRecord(msgspec.Struct, frozen=True):
+    """Retained on ``up/plan``: where the device cuts now and why."""
+
+    plan_id: int
+    cut: int
+    rung: str
+    worker: str | None
+    reason: str
+
+
+def dump(record: msgspec.Struct) -> bytes:
+    return msgspec.json.encode(record)
+
+
+def load(data: bytes, kind: type[T]) -> T:
+    """Raises MessageError with the path of what is wrong."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as e:
+        raise MessageError(f"{kind.__name__}: {e}") from None

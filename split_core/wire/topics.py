@@ -1,0 +1,104 @@
+"""Topics, built and parsed in this one place. docs/mqtt-topics.md is normative.
+
+Devices and workers are nodes of one grammar. A node publishes below its own ``up/`` and reads
+below ``dn/``, or for a worker ``in/``; each sender has its own level in an inbox, so that one
+ACL line lets it write there under its own name only.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from split_core.errors import ConfigError
+
+DEFAULT_ROOT = "si/v1"
+POOL = "_pool"
+_NODE = re.compile(r"[A-Za-z0-9.-][A-Za-z0-9._-]{0,63}")
+
+
+def check_node_id(node: str) -> str:
+    """A node's id, which is a topic level, an MQTT user name and a certificate's CN."""
+    if not _NODE.fullmatch(node):
+        raise ConfigError(f"id {node!r}: wanted 1 to 64 of A-Z a-z 0-9 . _ -, not starting"
+                          " with _")
+    return node
+
+
+def check_root(root: str) -> str:
+    if not root or any(c in root for c in "+#\0") or root.startswith(("/", "$")) \
+            or root.endswith("/"):
+        raise ConfigError(f"topic root {root!r}: wanted levels without + # and without a"
+                          " slash or $ at its ends")
+    return root
+
+
+@dataclass(frozen=True, slots=True)
+class Inbox:
+    """A node's inbox and who wrote to it."""
+
+    node: str
+    sender: str
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """The tree below one root."""
+
+    root: str = DEFAULT_ROOT
+
+    def __post_init__(self):
+        check_root(self.root)
+
+    # -- devices
+
+    def device_up(self, device: str, channel: str) -> str:
+        """status, info, plan, health, event, result."""
+        return f"{self.root}/{device}/up/{channel}"
+
+    def device_inbox(self, device: str, sender: str) -> str:
+        return f"{self.root}/{device}/dn/in/{sender}"
+
+    def device_inbox_filter(self, device: str) -> str:
+        return f"{self.root}/{device}/dn/in/+"
+
+    def device_frames(self, device: str) -> str:
+        """Where other programs feed pictures to a device."""
+        return f"{self.root}/{device}/dn/frame"
+
+    # -- workers
+
+    def worker_up(self, worker: str, channel: str) -> str:
+        """status, info, load."""
+        return f"{self.root}/{POOL}/{worker}/up/{channel}"
+
+    def worker_inbox(self, worker: str, sender: str) -> str:
+        return f"{self.root}/{POOL}/{worker}/in/{sender}"
+
+    def worker_inbox_filter(self, worker: str) -> str:
+        return f"{self.root}/{POOL}/{worker}/in/+"
+
+    def worker_status_filter(self, worker: str = "+") -> str:
+        return f"{self.root}/{POOL}/{worker}/up/status"
+
+    # -- the way back
+
+    def _levels(self, topic: str) -> list[str]:
+        prefix = self.root + "/"
+        return topic[len(prefix):].split("/") if topic.startswith(prefix) else []
+
+    def parse_inbox(self, topic: str) -> Inbox | None:
+        """The inbox a topic is, of a device or a worker; None for any other."""
+        match self._levels(topic):
+            case [str(device), "dn", "in", str(sender)] if device != POOL:
+                return Inbox(device, sender)
+            case [str(pool), str(worker), "in", str(sender)] if pool == POOL:
+                return Inbox(worker, sender)
+        return None
+
+    def parse_worker_status(self, topic: str) -> str | None:
+        """The worker whose status a topic is; None for any other."""
+        match self._levels(topic):
+            case [str(pool), str(worker), "up", "status"] if pool == POOL:
+                return worker
+        return None

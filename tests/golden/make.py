@@ -1,0 +1,73 @@
+"""Writes the golden vectors: `make golden`. Nothing else does, and a missing one fails.
+
+They freeze the bytes of docs/wire-format.md. Where zstd or JPEG made the bytes, another
+version of that library may make others, so those are frozen for the decoder alone.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from split_core.model.manifest import ImageInput
+from split_core.tensors import TensorSpec
+from split_core.wire import messages as m
+from split_core.wire.chunks import push_chunks
+from split_core.wire.payload import Coder, Rung
+
+FOLDER = Path(__file__).parent
+DIGEST = bytes(range(32))
+MESSAGES = {
+    "frame": (m.Kind.FRAME, m.push_frame, m.Frame(
+        DIGEST, 0x0123456789ABCDEF, 7, 3, 250_000, 14, m.Codec.QUANTIZED, 2, b"payload")),
+    "result": (m.Kind.RESULT, m.push_result, m.Result(
+        0x0123456789ABCDEF, 7, 3, m.StageTimes(1, 20, 300, 4000, 50_000), 1, b"outputs")),
+    "refusal": (m.Kind.REFUSAL, m.push_refusal, m.Refusal(
+        0x0123456789ABCDEF, 7, m.Reason.SHED, 1500, "busy")),
+    "blob_request": (m.Kind.BLOB_REQUEST, m.push_blob_request, m.BlobRequest(
+        DIGEST, 2**33, 245_760)),
+    "blob_part": (m.Kind.BLOB_PART, m.push_blob_part, m.BlobPart(DIGEST, 10, 20, b"0123456789")),
+}
+RUNGS = ("raw", *(f"q{b}" for b in range(1, 9)), "jpeg90")
+IMAGE = ImageInput("image", 16, 24, 3)
+
+
+def tensors() -> dict[str, np.ndarray]:
+    """One tensor a quantizable type; arithmetic alone, so that any machine has the same."""
+    ramp = np.arange(4 * 3 * 8)
+    wave = (ramp * 37 % 101 - 30).reshape(1, 4, 3, 8)
+    noise = ((ramp * 2_654_435_761) >> 13) % 256
+    return {
+        "f": np.maximum(wave, 0).astype(np.float32) / 8,
+        "i": wave.astype(np.int8),
+        "u": noise.reshape(1, 4, 3, 8).astype(np.uint8),
+        "w": wave.astype(np.int64),
+        "image": (np.arange(16 * 24 * 3) * 5 // 7 % 256).reshape(1, 16, 24, 3).astype(np.uint8),
+    }
+
+
+def specs() -> list[TensorSpec]:
+    return [TensorSpec(n, a.shape, a.dtype.name) for n, a in tensors().items()]
+
+
+def payload(rung: str) -> bytes:
+    return Coder(image=IMAGE).encode(list(tensors().values()), specs(), Rung.parse(rung))
+
+
+def write() -> None:
+    chunks = {name: [c.hex() for c in push_chunks(kind, 42, push(message), 96)]
+              for name, (kind, push, message) in MESSAGES.items()}
+    (FOLDER / "messages.json").write_text(json.dumps(chunks, indent=1) + "\n")
+    for rung in RUNGS:
+        data = payload(rung)
+        decoded = Coder(image=IMAGE).decode(data, specs())
+        np.savez_compressed(FOLDER / f"payload-{rung}.npz", payload=np.frombuffer(data, np.uint8),
+                            **{s.name: a for s, a in zip(specs(), decoded)})
+    print(f"wrote {FOLDER}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    write()

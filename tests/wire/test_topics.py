@@ -1,0 +1,54 @@
+"""Topics are built and parsed as inverses, and ids cannot smuggle levels."""
+
+from __future__ import annotations
+
+import pytest
+
+from split_core.errors import ConfigError
+from split_core.wire.topics import Inbox, Topics, check_node_id
+
+TOPICS = Topics("acme/si/v1")
+
+
+def test_topics_are_those_of_the_documentation():
+    assert TOPICS.device_up("pi-7", "status") == "acme/si/v1/pi-7/up/status"
+    assert TOPICS.device_inbox("pi-7", "w1") == "acme/si/v1/pi-7/dn/in/w1"
+    assert TOPICS.device_frames("pi-7") == "acme/si/v1/pi-7/dn/frame"
+    assert TOPICS.worker_up("w1", "load") == "acme/si/v1/_pool/w1/up/load"
+    assert TOPICS.worker_inbox("w1", "pi-7") == "acme/si/v1/_pool/w1/in/pi-7"
+
+
+def test_inboxes_parse_back():
+    assert TOPICS.parse_inbox(TOPICS.device_inbox("pi-7", "w1")) == Inbox("pi-7", "w1")
+    assert TOPICS.parse_inbox(TOPICS.worker_inbox("w1", "pi-7")) == Inbox("w1", "pi-7")
+
+
+@pytest.mark.parametrize("topic", [
+    "acme/si/v1/pi-7/up/status", "acme/si/v1/pi-7/dn/frame", "other/pi-7/dn/in/w1",
+    "acme/si/v1/_pool/w1/dn/in/x", "acme/si/v1/pi-7/dn/in/w1/more", "", "acme/si/v1",
+])
+def test_what_is_no_inbox_is_none(topic):
+    assert TOPICS.parse_inbox(topic) is None
+
+
+def test_worker_status_parses_back():
+    assert TOPICS.parse_worker_status(TOPICS.worker_up("w1", "status")) == "w1"
+    assert TOPICS.parse_worker_status(TOPICS.worker_up("w1", "info")) is None
+    assert TOPICS.parse_worker_status(TOPICS.device_up("w1", "status")) is None
+
+
+@pytest.mark.parametrize("node", ["", "a/b", "a+b", "#", "_pool", "_x", "a" * 65, "ä", "a\n"])
+def test_ids_that_would_break_the_tree_are_refused(node):
+    with pytest.raises(ConfigError):
+        check_node_id(node)
+
+
+@pytest.mark.parametrize("root", ["", "/a", "a/", "a/+", "#", "$share/x"])
+def test_roots_that_would_break_the_tree_are_refused(root):
+    with pytest.raises(ConfigError):
+        Topics(root)
+
+
+def test_the_tree_fits_brokers_that_allow_seven_slashes():
+    deepest = Topics("tenant/si/v1").worker_inbox("w", "d")
+    assert deepest.count("/") <= 7
