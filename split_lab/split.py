@@ -18,7 +18,8 @@ from pathlib import Path
 import msgspec
 
 from split_core.errors import BundleError, UsageError
-from split_core.model.bundle import build_bundle, is_bundle
+from split_core.model.build import build_bundle
+from split_core.model.bundle import is_bundle
 from split_core.model.cuts import Cut, find_cuts, useful_cuts
 from split_core.model.graph import Graph, read_graph
 from split_core.model.manifest import Answer, ImageInput

@@ -14,17 +14,11 @@ from functools import cached_property
 from pathlib import Path
 
 from split_core.errors import BundleError
-from split_core.model.graft import SegmentTensors, graft
-from split_core.model.graph import Graph, read_graph, read_metadata
+from split_core.model.graph import read_metadata
 from split_core.model.manifest import (
-    FORMAT, METADATA_NAME, NO_DIGEST, Answer, CutEntry, ImageInput, Manifest, Segment, State,
-    TensorEntry, parse_manifest,
+    METADATA_NAME, NO_DIGEST, CutEntry, Manifest, parse_manifest,
 )
-from split_core.model.cuts import Cut
-from split_core.model.macs import op_macs
 from split_core.tensors import TensorSpec
-
-ID_BYTES = 32
 
 
 @dataclass(frozen=True)
@@ -142,76 +136,6 @@ def _content_sha256(view: memoryview, entry: bytes, digest: str) -> str:
 def _index_bytes(view: memoryview) -> int:
     """How far to look for the manifest: it stands in front of the model's own bytes."""
     return min(len(view), 64 << 20)
-
-
-def build_bundle(source: bytes, graph: Graph, cuts: tuple[Cut, ...], *, name: str,
-                 states: tuple[State, ...] = (), image: ImageInput | None = None,
-                 answer: Answer = Answer("tensors"),
-                 clips: dict[str, tuple[float, float]] | None = None) -> bytes:
-    """The bytes of a bundle of ``source`` cut at ``cuts`` (0 and n among them)."""
-    ends = [c.cut for c in cuts]
-    segments = [
-        _segment_tensors(graph, first, end) for first, end in zip(ends[:-1], ends[1:])
-    ]
-    crossing = {t for s in segments for t in (*s.inputs, *s.outputs)}
-    crossing |= {t for c in cuts for t in c.boundary} | {*graph.inputs, *graph.outputs}
-    names = {t: graph.spec(t).name for t in crossing}
-    entries = [TensorEntry.of(graph.spec(t)) for t in sorted(crossing)]
-    if clips:
-        entries = [_with_clip(e, clips.get(e.name)) for e in entries]
-
-    def named(tensors) -> tuple[str, ...]:
-        return tuple(names[t] for t in tensors)
-
-    manifest = Manifest(
-        format=FORMAT,
-        name=name,
-        source_sha256=hashlib.sha256(source).hexdigest(),
-        source_bytes=len(source),
-        content_sha256=NO_DIGEST,
-        ops=len(graph.ops),
-        macs=cuts[0].macs_after,
-        tensors=tuple(entries),
-        inputs=named(graph.inputs),
-        outputs=named(graph.outputs),
-        segments=tuple(
-            Segment(s.first_op, s.end_op,
-                    sum(op_macs(graph, op) for op in graph.ops[s.first_op : s.end_op]),
-                    named(s.inputs), named(s.outputs), _is_stateful(graph, s))
-            for s in segments
-        ),
-        cuts=tuple(
-            CutEntry(c.cut, c.after_op, named(c.boundary), c.macs_before, c.macs_after,
-                     c.coded_bytes)
-            for c in cuts
-        ),
-        states=states, image=image, answer=answer,
-    )
-    blank = manifest.to_json()
-    data = graft(source, graph, segments, METADATA_NAME, blank)
-    digest = hashlib.sha256(data).hexdigest()
-    place = data.index(blank) + blank.index(NO_DIGEST.encode())
-    return data[:place] + digest.encode() + data[place + len(digest):]
-
-
-def _with_clip(entry: TensorEntry, clip: tuple[float, float] | None) -> TensorEntry:
-    return TensorEntry(entry.name, entry.shape, entry.dtype, entry.scale, entry.zero_point, clip)
-
-
-def _segment_tensors(graph: Graph, first: int, end: int) -> SegmentTensors:
-    """Inputs: made before, used here. Outputs: made here, used after or a model output."""
-    ops = graph.ops[first:end]
-    made = {t for op in ops for t in op.outputs if t >= 0}
-    read = {t for op in ops for t in op.inputs if t >= 0}
-    later = {t for op in graph.ops[end:] for t in op.inputs} | set(graph.outputs)
-    inputs = {t for t in read - made
-              if not graph.tensors[t].constant and not graph.tensors[t].variable}
-    return SegmentTensors(first, end, tuple(sorted(inputs)), tuple(sorted(made & later)))
-
-
-def _is_stateful(graph: Graph, segment: SegmentTensors) -> bool:
-    ops = graph.ops[segment.first_op : segment.end_op]
-    return any(graph.tensors[t].variable for op in ops for t in op.tensors)
 
 
 def source_model(data) -> bytes:

@@ -18,11 +18,11 @@ from split_core.errors import BundleError
 from split_core.model import schema
 from split_core.model.flatbuffer import Table
 from split_core.model.graph import Graph
+from split_core.model.manifest import SIGNATURE_PREFIX
 
 # Constant data is aligned to 16 in the model (schema.fbs, Buffer.data); its place in the
 # bundle must keep that, so the index in front is a multiple of it.
 _ALIGNMENT = 16
-SIGNATURE_PREFIX = "segment_"
 
 
 @dataclass(frozen=True, slots=True)

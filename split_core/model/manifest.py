@@ -14,6 +14,7 @@ from split_core.errors import BundleError
 from split_core.tensors import DTYPES, Quantization, TensorSpec
 
 METADATA_NAME = "split.json"
+SIGNATURE_PREFIX = "segment_"
 FORMAT = 1
 # What stands in `content_sha256` while the file is hashed.
 NO_DIGEST = "0" * 64

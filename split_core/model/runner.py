@@ -8,14 +8,14 @@ so a device pays memory for the segments it uses.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from split_core.errors import BundleError, ConfigError
 from split_core.model.bundle import Bundle
-from split_core.model.graft import SIGNATURE_PREFIX
+from split_core.model.manifest import SIGNATURE_PREFIX
 
 # In order of preference: on x86-64 LiteRT 2.3 runs quantized models 14 to 18 times faster
 # than tflite-runtime 2.14; on 32-bit Arm only the latter exists.
@@ -94,15 +94,18 @@ class Runner:
             )
         return self._segments[index]
 
-    def run_segment(self, index: int, live: Mapping[str, np.ndarray]) -> Tensors:
+    def run_segment(self, index: int, live: Mapping[str, np.ndarray],
+                    keep: Container[str] | None = None) -> Tensors:
         """Run one segment on ``live`` and return its outputs, as arrays of their own.
 
+        With ``keep``, outputs not in it are the runtime's own memory, which the segment's next
+        run overwrites: for whoever runs the next segment at once.
         What stateful ops kept is forgotten first: a frame does not depend on the last one,
         and a variable tensor never spans two segments.
         """
         if self.bundle.manifest.segments[index].stateful:
             self._reset_state()
-        return self.segment(index).run(live)
+        return self.segment(index).run(live, keep)
 
     def _reset_state(self) -> None:
         for index, entry in enumerate(self.bundle.manifest.segments):
@@ -115,8 +118,11 @@ class Runner:
         outputs made on the way."""
         tensors = dict(live)
         first, end = (self.bundle.segment_index(c) for c in (first_cut, end_cut))
+        # What is read on the way only is passed on from where the runtime holds it: one copy
+        # a border instead of two.
+        keep = {*self.bundle.cut(end_cut).boundary, *self.bundle.manifest.outputs}
         for index in range(first, end):
-            tensors.update(self.run_segment(index, tensors))
+            tensors.update(self.run_segment(index, tensors, keep))
             self.forget_used(tensors, index)
         return tensors
 
@@ -154,7 +160,7 @@ class _Segment:
                 f"ops {entry.first_op} to {entry.end_op - 1} cannot run here: {_first_line(e)}"
             ) from None
 
-    def run(self, live: Mapping[str, np.ndarray]) -> Tensors:
+    def run(self, live: Mapping[str, np.ndarray], keep: Container[str] | None) -> Tensors:
         wrapper, subgraph = self._wrapper, self._subgraph
         for name, index, spec in self._inputs:
             value = live[name]
@@ -169,7 +175,11 @@ class _Segment:
                 f"ops {self._entry.first_op} to {self._entry.end_op - 1} failed:"
                 f" {_first_line(e)}"
             ) from None
-        return {name: wrapper.GetTensor(index, subgraph) for name, index in self._outputs}
+        return {
+            name: wrapper.GetTensor(index, subgraph) if keep is None or name in keep
+            else wrapper.tensor(wrapper, index, subgraph)
+            for name, index in self._outputs
+        }
 
 
 class WholeModel:

@@ -21,7 +21,6 @@ import numpy as np
 import zstandard
 
 import cext
-from split_core import pictures
 from split_core.errors import InputError, MessageError
 from split_core.model.manifest import ImageInput
 from split_core.tensors import TensorSpec
@@ -149,6 +148,8 @@ class Coder:
         return float(flat.min()), float(flat.max())
 
     def _encode_jpeg(self, array: np.ndarray, quality: int) -> bytes:
+        from split_core import pictures      # loads Pillow, which few devices need
+
         image = self._image
         samples = pictures.to_samples(array, image)
         return pictures.push_jpeg(
@@ -241,6 +242,8 @@ class Coder:
             raise MessageError(f"tensor {spec.name!r}: {e}") from None
 
     def _decode_jpeg(self, data: memoryview, spec: TensorSpec) -> np.ndarray:
+        from split_core import pictures
+
         image = self._image
         if image is None or image.tensor != spec.name:
             raise MessageError(f"tensor {spec.name!r} is no image input")

@@ -218,3 +218,43 @@ def state_model() -> bytes:
     return write_model(tensors, [O("ADD", (0, 1), (4,), add), O("MUL", (4, 3), (2,), mul),
                                  O("ADD", (2, 0), (5,), add)],
                        [0, 1], [5, 4])
+
+
+def camera_model(seed: int = 2) -> bytes:
+    """Float, 60 million multiplications, a few milliseconds: five convolutions, dense, softmax.
+    Behind the first convolution (cut 1) 32 x 32 x 24 floats cross, 98 kB; it has no activation,
+    so that noise goes through it and does not shrink when it is coded without loss."""
+    rng = np.random.default_rng(seed)
+
+    def weights(name, *shape):
+        scale = np.sqrt(2 / np.prod(shape[1:])) if len(shape) > 1 else 0.1
+        return T(name, shape, data=(rng.standard_normal(shape) * scale).astype(np.float32))
+
+    tensors, ops = [T("image", (1, 64, 64, 3))], []
+    side, channels = 64, 3
+    for stride, filters in ((2, 24), (1, 64), (1, 64), (2, 32), (2, 16)):
+        side //= stride
+        at, n = len(tensors), len(ops) + 1
+        tensors += [weights(f"w{n}", filters, 3, 3, channels), weights(f"b{n}", filters),
+                    T(f"conv{n}", (1, side, side, filters))]
+        options = {1: ("u32", stride), 2: ("u32", stride), 3: ("i8", int(n > 1))}
+        ops.append(O("CONV_2D", (at - 1, at, at + 1), (at + 2,), (CONV, options)))
+        channels = filters
+    at, flat = len(tensors), side * side * channels
+    tensors += [
+        T("shape", (2,), "int32", np.array([1, flat], np.int32)), T("flat", (1, flat)),
+        weights("w6", 10, flat), weights("b6", 10), T("logits", (1, 10)), T("scores", (1, 10)),
+    ]
+    ops += [
+        O("RESHAPE", (at - 1, at), (at + 1,)),
+        O("FULLY_CONNECTED", (at + 1, at + 2, at + 3), (at + 4,), (FULLY_CONNECTED, {})),
+        O("SOFTMAX", (at + 4,), (at + 5,), (SOFTMAX, {0: ("f32", 1.0)})),
+    ]
+    return write_model(tensors, ops, [0], [at + 5])
+
+
+def input_like(spec, rng: np.random.Generator) -> np.ndarray:
+    """Noise of a tensor's shape and type."""
+    if spec.np_dtype.kind == "f":
+        return rng.standard_normal(spec.shape).astype(spec.np_dtype)
+    return rng.integers(0, 100, spec.shape).astype(spec.np_dtype)

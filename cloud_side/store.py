@@ -1,0 +1,79 @@
+"""Bundles on disk, by digest: bounded in size, least recently used goes first."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+from split_core.errors import BundleError, ConfigError
+from split_core.model.bundle import Bundle, open_bundle
+from split_core.blobs import BlobFetch
+
+_log = logging.getLogger(__name__)
+_SUFFIX = ".split.tflite"
+
+
+class BundleStore:
+    """One folder of ``<sha256>.split.tflite``. A file's time of change is its last use."""
+
+    def __init__(self, folder: str | Path, max_bytes: int):
+        self.folder, self.max_bytes = Path(folder), max_bytes
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as e:
+            raise ConfigError(f"cannot make the store {folder}: {e.strerror}") from None
+        if not os.access(self.folder, os.W_OK):
+            raise ConfigError(f"cannot write to the store {folder}")
+
+    def digests(self) -> list[bytes]:
+        """What is held, most recently used first."""
+        files = sorted(self.folder.glob(f"*{_SUFFIX}"), key=_last_use, reverse=True)
+        return [bytes.fromhex(f.name.removesuffix(_SUFFIX)) for f in files if _is_named(f)]
+
+    def path(self, digest: bytes) -> Path:
+        return self.folder / f"{digest.hex()}{_SUFFIX}"
+
+    def holds(self, digest: bytes) -> bool:
+        return self.path(digest).exists()
+
+    def open(self, digest: bytes) -> Bundle:
+        """The bundle, proven to be the one asked for; a damaged file is thrown away."""
+        path = self.path(digest)
+        try:
+            bundle = open_bundle(path)
+            if bundle.sha256 != digest:
+                raise BundleError(f"stored bundle {path.name} has SHA-256 {bundle.id_hex}")
+        except BundleError:
+            path.unlink(missing_ok=True)
+            raise
+        os.utime(path)
+        return bundle
+
+    def fetch(self, digest: bytes) -> BlobFetch:
+        """A transfer into the store; goes on where an earlier one stopped."""
+        return BlobFetch(digest, self.path(digest), max_bytes=self.max_bytes)
+
+    def trim(self, keep: bytes) -> None:
+        """Throw away the least recently used until all fits; never ``keep``."""
+        files = sorted(self.folder.glob(f"*{_SUFFIX}"), key=_last_use)
+        total = sum(f.stat().st_size for f in files)
+        for file in files:
+            if total <= self.max_bytes:
+                return
+            if file == self.path(keep):
+                continue
+            total -= file.stat().st_size
+            file.unlink()
+            _log.info("event=bundle-evicted file=%s", file.name)
+
+
+def _last_use(path: Path) -> float:
+    return path.stat().st_mtime
+
+
+def _is_named(path: Path) -> bool:
+    try:
+        return len(bytes.fromhex(path.name.removesuffix(_SUFFIX))) == 32
+    except ValueError:
+        return False

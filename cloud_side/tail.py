@@ -1,0 +1,154 @@
+"""The inference thread: decode, run the tail, encode the outputs.
+
+One thread owns every interpreter and coder. It takes jobs from the admission queue; a bundle
+is loaded when its first frame comes up, and the least recently used leaves when too many are.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cloud_side.admission import Admission, Job, Turned
+from cloud_side.store import BundleStore
+from split_core.errors import MessageError, SplitError
+from split_core.model.runner import Runner
+from split_core.wire.messages import Reason, Result, StageTimes, clamp_us
+from split_core.wire.payload import RAW, Coder
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Loaded:
+    runner: Runner
+    coder: Coder
+
+
+class TailThread:
+    """Runs tails one after another. ``on_result(job, result)`` and ``on_turned(turned,
+    detail)`` are called on this thread."""
+
+    def __init__(self, store: BundleStore, admission: Admission, *, runtime: str | None,
+                 threads: int, max_loaded: int,
+                 on_result: Callable[[Job, Result], None],
+                 on_turned: Callable[[Turned, str], None],
+                 on_loaded: Callable[[], None],
+                 on_fatal: Callable[[BaseException], None]):
+        self._store, self._admission = store, admission
+        self._runtime, self._threads, self._max_loaded = runtime, threads, max_loaded
+        self._on_result, self._on_turned = on_result, on_turned
+        self._on_loaded, self._on_fatal = on_loaded, on_fatal
+        self._loaded: OrderedDict[bytes, _Loaded] = OrderedDict()
+        self._to_load: set[bytes] = set()
+        self._wake = threading.Condition()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="tail", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        with self._wake:
+            self._stopping = True
+            self._wake.notify()
+        self._thread.join(timeout=10)
+
+    def offer(self, job: Job, now_s: float) -> Turned | None:
+        """Queue a job for this thread, or say why not."""
+        with self._wake:
+            turned = self._admission.offer(job, now_s)
+            if turned is None:
+                self._wake.notify()
+            return turned
+
+    def preload(self, digest: bytes) -> None:
+        """Load a bundle before its first frame comes."""
+        with self._wake:
+            self._to_load.add(digest)
+            self._wake.notify()
+
+    def _run(self) -> None:
+        try:
+            while True:
+                with self._wake:
+                    while not (self._stopping or self._to_load or len(self._admission)):
+                        self._wake.wait()
+                    if self._stopping:
+                        return
+                    preload = self._to_load.pop() if self._to_load else None
+                    job, late = (None, []) if preload else self._admission.take(time.monotonic())
+                if preload:
+                    self._preload(preload)
+                for turned in late:
+                    self._on_turned(turned, "budget used up while waiting")
+                if job is not None:
+                    self._serve(job)
+        except BaseException as e:  # a thread that dies takes the process with it, loudly
+            self._on_fatal(e)
+
+    def _preload(self, digest: bytes) -> None:
+        try:
+            runner = self._get(digest).runner
+            runner.warm_up(range(len(runner.bundle.manifest.segments)))
+        except SplitError as e:
+            _log.error("event=bundle-refused bundle=%s error=%s", digest.hex()[:16], e)
+        self._on_loaded()
+
+    def _serve(self, job: Job) -> None:
+        taken_s = time.monotonic()
+        try:
+            result = self._answer(job, taken_s)
+        except MessageError as e:
+            self._on_turned(Turned(job, Reason.INVALID, 0.0), str(e))
+        except SplitError as e:
+            self._on_turned(Turned(job, Reason.FAILED, 0.0), str(e))
+        else:
+            self._admission.on_served(job, time.monotonic() - taken_s)
+            self._on_result(job, result)
+
+    def _answer(self, job: Job, taken_s: float) -> Result:
+        loaded, frame = self._get(job.frame.bundle_id), job.frame
+        bundle = loaded.runner.bundle
+        boundary = bundle.boundary(frame.cut)
+        begin_s = time.monotonic()
+        arrays = loaded.coder.decode(frame.payload, boundary)
+        decoded_s = time.monotonic()
+        tensors = loaded.runner.run(dict(zip(bundle.cut(frame.cut).boundary, arrays)),
+                                    frame.cut, bundle.last_cut)
+        ran_s = time.monotonic()
+        names = bundle.tail_outputs(frame.cut)
+        payload = loaded.coder.encode([tensors[n] for n in names],
+                                      [bundle.specs[n] for n in names], RAW)
+        return Result(
+            frame.session, frame.frame_id, frame.plan_id,
+            StageTimes(
+                receive_us=clamp_us(job.complete_s - job.first_s),
+                queue_us=clamp_us(begin_s - job.complete_s),
+                decode_us=clamp_us(decoded_s - begin_s),
+                tail_us=clamp_us(ran_s - decoded_s),
+                encode_us=clamp_us(time.monotonic() - ran_s),
+            ),
+            len(names), payload,
+        )
+
+    def _get(self, digest: bytes) -> _Loaded:
+        if digest in self._loaded:
+            self._loaded.move_to_end(digest)
+            return self._loaded[digest]
+        begin_s = time.monotonic()
+        bundle = self._store.open(digest)
+        runner = Runner(bundle, runtime=self._runtime, threads=self._threads)
+        coder = Coder(clips=bundle.clips, image=bundle.manifest.image)
+        self._loaded[digest] = _Loaded(runner, coder)
+        while len(self._loaded) > self._max_loaded:
+            gone, _ = self._loaded.popitem(last=False)
+            self._admission.forget(gone)
+        _log.info("event=bundle-loaded bundle=%s model=%s runtime=%s ms=%.0f",
+                  bundle.id_hex[:16], bundle.manifest.name, runner.runtime,
+                  1e3 * (time.monotonic() - begin_s))
+        return self._loaded[digest]

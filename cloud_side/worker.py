@@ -1,0 +1,184 @@
+"""The worker: wires the parts. Frames come in, tails run, results go out.
+
+The network thread checks and queues, the tail thread computes; neither waits for the other.
+The worker holds no plan: every frame says what it is.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+from cloud_side.admission import Admission, Job, Turned
+from cloud_side.config import WorkerConfig
+from cloud_side.store import BundleStore
+from cloud_side.tail import TailThread
+from split_core.errors import MessageError
+from split_core.model.runner import available_runtimes
+from split_core.node import Node
+from split_core.version import VERSION
+from split_core.wire import messages as m
+from split_core.blobs import RETRY_S, BlobFetch
+from split_core.wire.chunks import VERSIONS_ACCEPTED, Message
+from split_core.wire.records import WorkerInfo, WorkerStatus
+from split_core.wire.topics import Topics
+
+_log = logging.getLogger(__name__)
+
+
+class CloudWorker:
+    """One worker on one broker. `start`, then `wait` until something stops it."""
+
+    def __init__(self, config: WorkerConfig):
+        config.check()
+        self.config = config
+        self.topics = Topics(config.root)
+        self.store = BundleStore(config.store.path, config.store.max_mb << 20)
+        self.counts = {"results": 0, "refused": 0}
+        self._held = frozenset(self.store.digests())
+        self._fetches: dict[bytes, tuple[BlobFetch, str]] = {}
+        self._failure: BaseException | None = None
+        self._stopped = threading.Event()
+        self._tail = TailThread(
+            self.store, Admission(config.run.max_queue), runtime=config.run.runtime,
+            threads=config.run.threads, max_loaded=config.run.max_loaded,
+            on_result=self._send_result, on_turned=self._send_refusal,
+            on_loaded=self._publish_status, on_fatal=self._fail,
+        )
+        self.node = Node(
+            config.broker.options(), self.topics, node_id=config.id,
+            status_topic=self.topics.worker_up(config.id, "status"),
+            inbox_filter=self.topics.worker_inbox_filter(config.id),
+            status_of=self._status, on_message=self._received, on_up=self._up,
+            on_fatal=self._fail,
+        )
+
+    def start(self) -> None:
+        self._tail.start()
+        for digest in sorted(self._held)[: self.config.run.max_loaded]:
+            self._tail.preload(digest)
+        self.node.set_state("ready")
+        self.node.start()
+        self._retry_fetches()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self.node.stop()
+        self._tail.stop()
+
+    def wait(self) -> None:
+        """Until `stop` or a failure, which is raised here."""
+        self._stopped.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    def request_stop(self) -> None:
+        """Make `wait` return; for signal handlers."""
+        self._stopped.set()
+
+    def _fail(self, error: BaseException) -> None:
+        _log.critical("event=thread-died error=%r", error)
+        self._failure = error
+        self._stopped.set()
+
+    # -- on the network thread
+
+    def _up(self, limits) -> None:
+        self.node.publish_record(
+            self.topics.worker_up(self.config.id, "info"),
+            WorkerInfo(VERSION, VERSIONS_ACCEPTED,
+                       self.config.run.runtime or next(iter(available_runtimes()), "none")))
+
+    def _status(self, state: str, session: str) -> WorkerStatus:
+        return WorkerStatus(state, session, tuple(d.hex() for d in sorted(self._held)))
+
+    def _publish_status(self) -> None:
+        self._held = frozenset(self.store.digests())
+        self.node.set_state("ready")
+
+    def _received(self, sender: str, message: Message) -> None:
+        match message.kind:
+            case m.Kind.FRAME:
+                self._frame(sender, m.pull_frame(message.body), message.first_s)
+            case m.Kind.BLOB_PART:
+                self._blob_part(sender, m.pull_blob_part(message.body))
+            case kind:
+                raise MessageError(f"a worker takes no {kind.name}")
+
+    def _frame(self, sender: str, frame: m.Frame, first_s: float) -> None:
+        now_s = time.monotonic()
+        job = Job(sender, frame, first_s, now_s)
+        if frame.bundle_id not in self._held:
+            self._send_refusal(Turned(job, m.Reason.UNKNOWN_BUNDLE, 0.0), "")
+            self._begin_fetch(frame.bundle_id, sender)
+            return
+        turned = self._tail.offer(job, now_s)
+        if turned is not None:
+            self._send_refusal(turned, "")
+
+    # -- results, from the tail thread
+
+    def _send_result(self, job: Job, result: m.Result) -> None:
+        self.counts["results"] += 1
+        self._send(job.sender, m.Kind.RESULT, m.push_result(result))
+
+    def _send_refusal(self, turned: Turned, detail: str) -> None:
+        self.counts["refused"] += 1
+        job = turned.job
+        level = logging.WARNING if detail else logging.DEBUG
+        _log.log(level, "event=frame-turned sender=%s frame=%d reason=%s detail=%s", job.sender,
+                 job.frame.frame_id, turned.reason.name, detail)
+        self._send(job.sender, m.Kind.REFUSAL, m.push_refusal(m.Refusal(
+            job.frame.session, job.frame.frame_id, turned.reason,
+            m.clamp_us(turned.retry_after_s), detail)))
+
+    def _send(self, device: str, kind: m.Kind, body: bytes) -> None:
+        self.node.send_now(self.topics.device_inbox(device, self.config.id), kind, body)
+
+    # -- bundles from devices
+
+    def _begin_fetch(self, digest: bytes, sender: str) -> None:
+        if digest in self._held or not self.config.store.accept_from_devices:
+            return
+        # One transfer a sender: a device cannot make us open files without bound.
+        if digest in self._fetches or any(s == sender for _, s in self._fetches.values()):
+            return
+        _log.info("event=bundle-fetch bundle=%s from=%s", digest.hex()[:16], sender)
+        self._fetches[digest] = self.store.fetch(digest), sender
+        self._ask(digest)
+
+    def _ask(self, digest: bytes) -> None:
+        fetch, sender = self._fetches[digest]
+        request = fetch.next_request(time.monotonic())
+        if request is not None:
+            self._send(sender, m.Kind.BLOB_REQUEST, m.push_blob_request(request))
+
+    def _retry_fetches(self) -> None:
+        for digest in list(self._fetches):
+            self._ask(digest)
+        self.node.session.call_at(time.monotonic() + RETRY_S, self._retry_fetches)
+
+    def _blob_part(self, sender: str, part: m.BlobPart) -> None:
+        if part.digest not in self._fetches:
+            # A part without bytes is an offer: the sender holds this blob.
+            if not part.data and part.total_bytes:
+                self._begin_fetch(part.digest, sender)
+            return
+        fetch, source = self._fetches[part.digest]
+        if source != sender or (not part.data and part.total_bytes):
+            return
+        try:
+            whole = fetch.add(part, time.monotonic())
+            if whole:
+                self.store.open(part.digest)          # proven to be a bundle, or thrown away
+        except Exception:
+            del self._fetches[part.digest]
+            raise
+        if not whole:
+            self._ask(part.digest)
+            return
+        del self._fetches[part.digest]
+        self.store.trim(keep=part.digest)
+        _log.info("event=bundle-stored bundle=%s bytes=%d", part.digest.hex()[:16], fetch.total)
+        self._tail.preload(part.digest)

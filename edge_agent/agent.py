@@ -1,0 +1,394 @@
+"""The agent: wires the parts. A picture comes in, one answer goes out.
+
+    with EdgeAgent(config) as agent:
+        answer = agent.infer(picture)
+
+Sources offer frames (the latest wins), the inference thread runs heads and fallbacks, the
+network thread sends and receives. Every frame ends in one counted outcome.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from edge_agent.answers import to_record
+from edge_agent.config import AgentConfig
+from edge_agent.flights import Flight
+from edge_agent.frames import Answer, FrameInput, Ledger, Outcome, Plan
+from edge_agent.gate import Gate
+from edge_agent.head import HeadThread
+from edge_agent.journal import Journal
+from edge_agent.results import ResultPublisher
+from edge_agent.sender import Sender
+from edge_agent.state import ExplicitState
+from edge_agent.workers import Workers
+
+from split_core.errors import InputError, LinkDown, SplitError
+from split_core.model.bundle import Bundle, open_bundle
+from split_core.model.manifest import CutEntry
+from split_core.model.runner import Runner
+from split_core.node import Node
+from split_core.version import VERSION
+from split_core.wire.chunks import VERSIONS_ACCEPTED
+from split_core.wire.messages import StageTimes
+from split_core.wire.records import DeviceInfo, DeviceStatus, PlanRecord
+from split_core.wire.topics import Topics
+
+_log = logging.getLogger(__name__)
+_START_TIMEOUT_S = 120.0
+# What a frame with no deadline of its own may take in `infer`, beyond its deadline.
+_INFER_GRACE_S = 60.0
+
+
+def default_cut(bundle: Bundle) -> CutEntry:
+    """The cheapest to send of those with at most half of the work before them."""
+    cuts = bundle.manifest.cuts[:-1]
+    light = [c for c in cuts if 2 * c.macs_before <= bundle.manifest.macs] or list(cuts[:1])
+    return min(light, key=lambda c: (c.coded_bytes, c.cut))
+
+
+class EdgeAgent:
+    """One device's agent. Thread-safe; ``on_answer`` is called for every frame's end."""
+
+    def __init__(self, config: AgentConfig, on_answer: Callable[[Answer], None] | None = None, *,
+                 ephemeral: bool = False):
+        config.check()
+        self.config, self._on_answer, self._ephemeral = config, on_answer, ephemeral
+        self.bundle = open_bundle(config.model.bundle)
+        self.topics = Topics(config.root)
+        self.ledger = Ledger()
+        cut = self.bundle.cut(config.plan.cut if config.plan.cut is not None
+                              else default_cut(self.bundle).cut)
+        self._plan = Plan(1, cut.cut, config.rung())
+        self._state = ExplicitState(self.bundle)
+        self._journal = Journal(config.result.journal) if config.result.journal else None
+        self._wake = threading.Condition(threading.RLock())
+        self._mailbox: FrameInput | None = None
+        self._ended = threading.Condition()
+        self._awaited: dict[int, Answer | None] = {}
+        self._infer_turn = threading.Lock()
+        self._failure: BaseException | None = None
+        self._stopped = threading.Event()
+        self._offline = False
+        self._sender = Sender(
+            self.bundle, Workers(config.id, config.plan.worker),
+            Gate(first_expected_s=config.frame.deadline_ms / 2e3),
+            self.ledger, self._state, self._wake, self._on_result)
+        self.node = Node(
+            config.broker.options(), self.topics, node_id=config.id,
+            status_topic=self.topics.device_up(config.id, "status"),
+            inbox_filter=self.topics.device_inbox_filter(config.id),
+            status_of=DeviceStatus, on_message=self._sender.on_message,
+            on_publication=self._on_publication, on_up=self._on_up,
+            on_down=self._on_down, on_fatal=self.fail, ephemeral=ephemeral)
+        self._sender.node = self.node
+        self.node.session.subscribe(self.topics.worker_status_filter(), 1)
+        self.results = ResultPublisher(self.node.session,
+                                       max_results=config.result.spool_results,
+                                       max_bytes=config.result.spool_kb << 10)
+        self._subscribers: dict[str, Callable[[bytes], None]] = {}
+        self.head = HeadThread(
+            self._new_runner, self._sender, self._wake, take=self._take,
+            peek=lambda: self._mailbox, plan=lambda: self._plan, on_local=self._on_local,
+            on_failed=self._on_failed, on_stale=self._on_stale, on_fatal=self.fail)
+
+    # -- life
+
+    def __enter__(self) -> EdgeAgent:
+        self.start()
+        return self
+
+    def __exit__(self, *_exc) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Load the model and connect. Raises what keeps the model from running; an absent
+        broker is no error."""
+        self.head.start()
+        deadline_s = time.monotonic() + _START_TIMEOUT_S
+        while not self.head.ready.wait(0.05):
+            self._raise_failure()
+            if time.monotonic() > deadline_s:
+                raise SplitError(f"the model was not ready after {_START_TIMEOUT_S:.0f} s")
+        whole_ms = 1e3 * self.head.times.span_s(0, len(self.bundle.manifest.segments))
+        if whole_ms > self.config.frame.deadline_ms:
+            _log.warning("event=deadline-tight deadline_ms=%.0f whole_model_ms=%.0f"
+                         " note=a fallback cannot always be on time",
+                         self.config.frame.deadline_ms, whole_ms)
+        if not self._offline:
+            self.node.set_state("ready")
+            self.node.start()
+        _log.info("event=started bundle=%s model=%s cut=%d rung=%s runtime=%s"
+                  " whole_model_ms=%.1f", self.bundle.id_hex[:16], self.bundle.manifest.name,
+                  self._plan.cut, self._plan.rung.name, self.head.runtime, whole_ms)
+
+    def stop(self) -> None:
+        """End every open frame, say goodbye, stop the threads."""
+        self._stopped.set()
+        self.head.stop()
+        for frame_id in self.ledger.open_frames:
+            self._end(self._unfinished(frame_id, "agent stopped"))
+        if not self._offline:
+            self.node.stop()
+        if self._journal is not None:
+            self._journal.close()
+
+    def wait(self) -> None:
+        """Until `request_stop` or a failure, which is raised here."""
+        self._stopped.wait()
+        self._raise_failure()
+
+    def request_stop(self) -> None:
+        self._stopped.set()
+
+    @property
+    def stopping(self) -> threading.Event:
+        return self._stopped
+
+    def fail(self, error: BaseException) -> None:
+        """A thread died: `wait` and `infer` raise this."""
+        _log.critical("event=thread-died error=%r", error)
+        self._failure = error
+        self._stopped.set()
+        with self._ended:
+            self._ended.notify_all()
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _new_runner(self) -> Runner:
+        return Runner(self.bundle, runtime=self.config.model.runtime,
+                      threads=self.config.model.threads)
+
+    @property
+    def plan(self) -> Plan:
+        return self._plan
+
+    def set_local(self) -> None:
+        """Run everything here, and do not connect. Before `start`."""
+        self._plan = Plan(self._plan.plan_id, self.bundle.last_cut, self._plan.rung)
+        self._offline = True
+
+    def missing(self) -> str | None:
+        """What a remote answer waits for; None when nothing is in the way."""
+        with self._wake:
+            worker = self._sender.worker
+            if not self.node.is_up:
+                trouble = self.node.session.trouble
+                return f"no broker ({trouble})" if trouble else "no broker"
+            if worker is None:
+                return "no worker on this broker"
+            if not self._sender.workers.holds(worker, self.bundle.id_hex):
+                return f"worker {worker} is fetching the bundle"
+        return None
+
+    # -- frames in
+
+    def prepare(self, frame) -> dict[str, np.ndarray]:
+        """Model inputs of a picture (uint8 [height, width, 3]), an array of the first input's
+        shape, or a mapping of them by name. Raises InputError."""
+        manifest = self.bundle.manifest
+        if isinstance(frame, Mapping):
+            arrays = dict(frame)
+        else:
+            array = np.asarray(frame)
+            name = manifest.inputs[0]
+            spec = self.bundle.specs[name]
+            if array.shape == spec.shape and array.dtype == spec.np_dtype:
+                arrays = {name: array}
+            elif manifest.image is not None:
+                from split_core.pictures import prepare      # loads Pillow
+
+                arrays = {name: prepare(array, manifest.image, spec)}
+            else:
+                raise InputError(f"input is {array.dtype}{list(array.shape)}, wanted"
+                                 f" {spec.dtype}{list(spec.shape)}")
+        states = {s.input for s in manifest.states}
+        for name in manifest.inputs:
+            if name in states:
+                continue
+            spec, array = self.bundle.specs[name], arrays.get(name)
+            if array is None or array.shape != spec.shape or array.dtype != spec.np_dtype:
+                found = "missing" if array is None else f"{array.dtype}{list(array.shape)}"
+                raise InputError(f"input {name!r} is {found}, wanted"
+                                 f" {spec.dtype}{list(spec.shape)}")
+        return arrays
+
+    def offer(self, frame, source: str = "", captured_s: float | None = None) -> int:
+        """Hand in a frame and return its id. It waits alone: the frame it finds is dropped."""
+        frame_id = self.ledger.open()
+        captured_s = time.monotonic() if captured_s is None else captured_s
+        deadline_s = captured_s + 1e-3 * self.config.frame.deadline_ms
+        try:
+            arrays = self.prepare(frame)
+        except SplitError as e:
+            self._end(self._bare(FrameInput(frame_id, {}, source, captured_s, deadline_s),
+                                 Outcome.FAILED, str(e)))
+            return frame_id
+        self._put(FrameInput(frame_id, arrays, source, captured_s, deadline_s))
+        return frame_id
+
+    def fail_frame(self, source: str, reason: str, captured_s: float) -> None:
+        """Count a frame whose input could not be read."""
+        frame = FrameInput(self.ledger.open(), {}, source, captured_s, float("inf"))
+        self._end(self._bare(frame, Outcome.FAILED, reason))
+
+    def _put(self, frame: FrameInput) -> None:
+        with self._wake:
+            old, self._mailbox = self._mailbox, frame
+            self._wake.notify_all()
+        if old is not None:
+            self._end(self._bare(old, Outcome.DROPPED, "newer frame came"))
+
+    def infer(self, frame, source: str = "") -> Answer:
+        """One frame's answer. Raises InputError for a frame that does not fit the model."""
+        deadline_s = 1e-3 * self.config.frame.deadline_ms
+        with self._infer_turn:
+            arrays, now_s, frame_id = self.prepare(frame), time.monotonic(), self.ledger.open()
+            with self._ended:
+                self._awaited[frame_id] = None
+            self._put(FrameInput(frame_id, arrays, source, now_s, now_s + deadline_s))
+            with self._ended:
+                self._ended.wait_for(
+                    lambda: self._awaited[frame_id] or self._stopped.is_set(),
+                    deadline_s + _INFER_GRACE_S)
+                answer = self._awaited.pop(frame_id)
+        self._raise_failure()
+        if answer is None:
+            raise LinkDown("the agent was stopped before the frame ended")
+        return answer
+
+    def _take(self) -> FrameInput | None:
+        frame, self._mailbox = self._mailbox, None
+        if frame is not None and self._state:
+            frame = FrameInput(frame.frame_id, frame.arrays | self._state.arrays, frame.source,
+                               frame.captured_s, frame.deadline_s)
+        return frame
+
+    def drain_results(self, timeout_s: float) -> None:
+        """Wait until the broker has taken the results made so far, or has not in time."""
+        limit_s = time.monotonic() + timeout_s
+        while self.results.waiting and self.node.is_up and time.monotonic() < limit_s:
+            time.sleep(0.01)
+
+    def subscribe(self, topic: str, handler: Callable[[bytes], None]) -> None:
+        """Call ``handler(payload)`` on the network thread for a topic's messages."""
+        self._subscribers[topic] = handler
+        self.node.session.subscribe(topic, 0)
+
+    # -- frames out
+
+    def _on_result(self, flight: Flight, tensors: dict[str, np.ndarray], stages: StageTimes,
+                   round_trip_s: float) -> None:
+        worker_us = stages.queue_us + stages.decode_us + stages.tail_us + stages.encode_us
+        times = flight.stages_ms | {
+            "link": max(0.0, 1e3 * round_trip_s - 1e-3 * worker_us),
+            "queue": 1e-3 * stages.queue_us, "decode": 1e-3 * stages.decode_us,
+            "tail": 1e-3 * stages.tail_us, "reply": 1e-3 * stages.encode_us,
+        }
+        self._finish(flight.frame, flight.plan, Outcome.REMOTE, "", tensors, times,
+                     flight.payload_bytes, flight.worker)
+
+    def _on_local(self, frame: FrameInput, plan: Plan, outcome: Outcome, reason: str,
+                  tensors: dict[str, np.ndarray], stages_ms: dict[str, float],
+                  payload_bytes: int) -> None:
+        self._finish(frame, plan, outcome, reason, tensors, stages_ms, payload_bytes, None)
+
+    def _finish(self, frame: FrameInput, plan: Plan, outcome: Outcome, reason: str,
+                tensors: dict[str, np.ndarray], stages_ms: dict[str, float],
+                payload_bytes: int, worker: str | None) -> None:
+        outputs = {n: tensors[n] for n in self.bundle.manifest.outputs}
+        now_s = time.monotonic()
+        answer = Answer(
+            frame.frame_id, outcome, reason, frame.source, frame.captured_s,
+            1e3 * (now_s - frame.captured_s), now_s > frame.deadline_s, plan.cut,
+            plan.rung.name, plan.plan_id, payload_bytes, worker, stages_ms, outputs)
+        self._end(answer)
+
+    def _on_failed(self, frame: FrameInput, plan: Plan, reason: str) -> None:
+        with self._wake:
+            self._sender.flights.pop(frame.frame_id)
+        self._end(self._bare(frame, Outcome.FAILED, reason))
+
+    def _on_stale(self, frame: FrameInput) -> None:
+        self._end(self._bare(frame, Outcome.DROPPED, "past its deadline"))
+
+    def _bare(self, frame: FrameInput, outcome: Outcome, reason: str) -> Answer:
+        """The end of a frame that has no outputs."""
+        now_s, plan = time.monotonic(), self._plan
+        return Answer(frame.frame_id, outcome, reason, frame.source, frame.captured_s,
+                      1e3 * (now_s - frame.captured_s), now_s > frame.deadline_s, plan.cut,
+                      plan.rung.name, plan.plan_id)
+
+    def _unfinished(self, frame_id: int, reason: str) -> Answer:
+        with self._wake:
+            flight = self._sender.flights.pop(frame_id)
+            frame = flight.frame if flight else self._mailbox
+        if frame is None or frame.frame_id != frame_id:
+            frame = FrameInput(frame_id, {}, "", time.monotonic(), float("inf"))
+        return self._bare(frame, Outcome.DROPPED, reason)
+
+    def _end(self, answer: Answer) -> None:
+        """Count, publish, write down and hand on; once a frame."""
+        if not self.ledger.close(answer.frame_id, answer.outcome):
+            return
+        published = not self._ephemeral and (
+            answer.outcome is not Outcome.DROPPED or self.config.result.dropped)
+        if published or self._journal is not None:
+            record = to_record(answer, self.bundle, top_k=self.config.result.top_k,
+                               raw_tensors=self.config.result.raw_tensors)
+            if published:
+                self.results.publish(self._result_topic(answer), record)
+            if self._journal is not None:
+                self._journal.write(record | {"captured_s": round(answer.captured_s, 6)})
+        with self._ended:
+            if answer.frame_id in self._awaited:
+                self._awaited[answer.frame_id] = answer
+                self._ended.notify_all()
+        if self._on_answer is not None:
+            self._on_answer(answer)
+
+    def _result_topic(self, answer: Answer) -> str:
+        template = self.config.result.topic
+        if template is None:
+            return self.topics.device_up(self.config.id, "result")
+        safe = "".join(c if c not in "+#/\0" else "_" for c in answer.source) or "frame"
+        return template.replace("{id}", self.config.id).replace("{source}", safe)
+
+    # -- the broker, on the network thread
+
+    def _on_up(self, limits) -> None:
+        self._sender.on_up()
+        self.results.on_up()
+        if self._ephemeral:
+            return                       # leaves nothing retained behind
+        plan = self._plan
+        self.node.publish_record(
+            self.topics.device_up(self.config.id, "info"),
+            DeviceInfo(VERSION, VERSIONS_ACCEPTED, self.bundle.id_hex,
+                       self.bundle.manifest.name,
+                       tuple(c.cut for c in self.bundle.manifest.cuts), self.head.runtime,
+                       self.config.frame.deadline_ms))
+        self.node.publish_record(
+            self.topics.device_up(self.config.id, "plan"),
+            PlanRecord(plan.plan_id, plan.cut, plan.rung.name, self.config.plan.worker,
+                       plan.reason))
+
+    def _on_down(self, reason: str) -> None:
+        _log.info("event=link-down reason=%s", reason)
+        self._sender.on_down(reason)
+
+    def _on_publication(self, topic: str, payload: bytes) -> None:
+        worker = self.topics.parse_worker_status(topic)
+        if worker is not None:
+            self._sender.on_worker_status(worker, payload)
+        elif topic in self._subscribers:
+            self._subscribers[topic](payload)
+
+

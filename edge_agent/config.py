@@ -1,0 +1,124 @@
+"""The agent's settings: one TOML file, every key with its default and unit."""
+
+from __future__ import annotations
+
+import socket
+from typing import Literal
+
+import msgspec
+
+from split_core.config import BrokerConfig, load_toml
+from split_core.errors import ConfigError
+from split_core.wire.payload import Rung
+from split_core.wire.topics import DEFAULT_ROOT, check_node_id, check_root
+
+
+def _host_name() -> str:
+    name = "".join(c if c.isalnum() or c in ".-" else "-" for c in socket.gethostname())
+    return name[:48] or "device"
+
+
+class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What runs."""
+
+    # A bundle made by `edge-agent split`.
+    bundle: str
+    # "litert" or "tflite-runtime"; by default the better one that is installed.
+    runtime: Literal["litert", "tflite-runtime"] | None = None
+    threads: int = 1
+
+
+class PlanConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where to cut and how hard to compress."""
+
+    # Number of ops that run here; the model's number of ops is all-local. By default the
+    # cheapest to send of those with at most half of the work on the device.
+    cut: int | None = None
+    # "raw", "q1" to "q8" (bits), or "jpeg1" to "jpeg100" (cut 0 of an image model).
+    rung: str = "q4"
+    # A worker's id; by default one is chosen.
+    worker: str | None = None
+
+
+class FrameConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is asked of every frame."""
+
+    # An answer is wanted this long after capture.
+    deadline_ms: float = 1000.0
+    # Frames taken from the source in a second, at most; 0: as they come.
+    max_fps: float = 0.0
+
+
+class SourceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where frames come from."""
+
+    kind: Literal["none", "file", "folder", "camera", "csi", "mqtt", "stdin"] = "none"
+    # File or folder; for a camera a device (/dev/video0, a number) or an rtsp:// URL.
+    path: str = ""
+    # For file and folder: begin again after the last.
+    loop: bool = False
+    # For mqtt: the topic of JPEG or PNG pictures; by default {root}/{id}/dn/frame.
+    topic: str | None = None
+    width: int = 640
+    height: int = 480
+
+
+class ResultConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where answers go."""
+
+    # By default {root}/{id}/up/result. {id} and {source} are filled in.
+    topic: str | None = None
+    top_k: int = 5
+    raw_tensors: bool = False
+    # Also say which frames were dropped.
+    dropped: bool = False
+    # Kept while the broker is away.
+    spool_results: int = 1000
+    spool_kb: int = 1024
+    # A JSON line for every frame is appended here.
+    journal: str | None = None
+
+
+class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All of it."""
+
+    model: ModelConfig
+    # A topic level and the MQTT user name: A-Z a-z 0-9 . _ -
+    id: str = msgspec.field(default_factory=_host_name)
+    root: str = DEFAULT_ROOT
+    broker: BrokerConfig = BrokerConfig()
+    plan: PlanConfig = PlanConfig()
+    frame: FrameConfig = FrameConfig()
+    source: SourceConfig = SourceConfig()
+    result: ResultConfig = ResultConfig()
+
+    def check(self) -> None:
+        """Raises ConfigError for values that cannot work."""
+        check_node_id(self.id)
+        check_root(self.root)
+        if self.plan.worker is not None:
+            check_node_id(self.plan.worker)
+        self.rung()
+        if self.frame.deadline_ms <= 0:
+            raise ConfigError(f"frame.deadline_ms is {self.frame.deadline_ms}, wanted more"
+                              " than 0")
+        if self.frame.max_fps < 0:
+            raise ConfigError(f"frame.max_fps is {self.frame.max_fps}, wanted 0 or more")
+        if self.model.threads < 1:
+            raise ConfigError(f"model.threads is {self.model.threads}, wanted at least 1")
+        if self.source.kind in ("file", "folder", "camera") and not self.source.path:
+            raise ConfigError(f"source.path is needed for a source of kind {self.source.kind}")
+
+    def rung(self) -> Rung:
+        """The rung of the plan. Raises ConfigError."""
+        try:
+            return Rung.parse(self.plan.rung)
+        except ValueError as e:
+            raise ConfigError(f"plan.rung: {e}") from None
+
+
+def load_config(path: str) -> AgentConfig:
+    """Read and check a configuration file. Raises ConfigError."""
+    config = load_toml(path, AgentConfig)
+    config.check()
+    return config

@@ -1,0 +1,92 @@
+"""Frames that were sent and are not answered yet, and when each must be finished here.
+
+The fallback starts at the deadline less the time it takes, so that its answer is on time and
+not merely begun in time. Several flights share one interpreter, so they are planned backwards
+from the last deadline. Pure: time is an argument.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from edge_agent.frames import FrameInput, Plan
+from split_core.outbox import Outgoing
+
+
+@dataclass(slots=True)
+class Flight:
+    """One frame in flight, with the boundary that the device still holds."""
+
+    frame: FrameInput
+    plan: Plan
+    worker: str
+    live: dict[str, np.ndarray]      # boundary tensors and outputs the head made
+    tail_s: float                    # what finishing it here is predicted to take
+    payload_bytes: int
+    stages_ms: dict[str, float]
+    sent_s: float | None = None      # its first chunk left
+    outgoing: Outgoing | None = None
+    due: str | None = None           # why it must be finished now
+    finishing: bool = field(default=False)   # the fallback runs
+
+
+class Flights:
+    """The flights of one agent, by frame id. The caller holds the lock."""
+
+    def __init__(self):
+        self._flights: dict[int, Flight] = {}
+
+    def __len__(self) -> int:
+        return len(self._flights)
+
+    def __iter__(self):
+        return iter(self._flights.values())
+
+    def add(self, flight: Flight) -> None:
+        self._flights[flight.frame.frame_id] = flight
+
+    def get(self, frame_id: int) -> Flight | None:
+        return self._flights.get(frame_id)
+
+    def pop(self, frame_id: int) -> Flight | None:
+        return self._flights.pop(frame_id, None)
+
+    def oldest_sent_s(self) -> float | None:
+        """When the oldest flight whose message has begun to leave was sent."""
+        return min((f.sent_s for f in self if f.sent_s is not None and not f.finishing),
+                   default=None)
+
+    def make_due(self, reason: str, worker: str | None = None) -> int:
+        """All flights (to one worker) are to be finished now; how many those are."""
+        found = [f for f in self if f.due is None and worker in (None, f.worker)]
+        for flight in found:
+            flight.due = reason
+        return len(found)
+
+    def fallback_times(self, guard_s: float) -> dict[int, float]:
+        """Latest moment to start each flight's fallback, ``guard_s`` kept in hand."""
+        times, next_start_s = {}, float("inf")
+        for f in sorted(self, key=lambda f: f.frame.deadline_s, reverse=True):
+            if f.finishing:
+                continue
+            next_start_s = min(f.frame.deadline_s - guard_s, next_start_s) - f.tail_s
+            times[f.frame.frame_id] = next_start_s
+        return times
+
+    def next_due(self, now_s: float, guard_s: float) -> Flight | None:
+        """The flight to finish here now, the most urgent first; None if all may still wait."""
+        for frame_id, start_s in sorted(self.fallback_times(guard_s).items(),
+                                        key=lambda item: item[1]):
+            flight = self._flights[frame_id]
+            if flight.due is not None:
+                return flight
+            if start_s <= now_s:
+                flight.due = "no answer in time"
+                return flight
+        return next((f for f in self if f.due and not f.finishing), None)
+
+    def next_due_s(self, guard_s: float) -> float:
+        """When the next fallback has to start."""
+        return min(self.fallback_times(guard_s).values(), default=float("inf"))

@@ -1,0 +1,95 @@
+"""A frame's journey as values, and the ledger in which each ends exactly once."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+
+from split_core.wire.payload import Rung
+
+
+class Outcome(StrEnum):
+    """How a frame ended."""
+
+    REMOTE = "remote"                # the worker answered
+    LOCAL = "local"                  # all on the device, as planned
+    FALLBACK = "fallback"            # finished on the device: the answer would have been late
+    DROPPED = "dropped"              # a newer frame took its place, or it was stale
+    FAILED = "failed"                # its input or the model could not be run
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Where frames are cut and how they are coded, until the next plan."""
+
+    plan_id: int
+    cut: int
+    rung: Rung
+    reason: str = "configured"
+
+
+@dataclass(frozen=True, slots=True)
+class FrameInput:
+    """One input on its way: model inputs by name, without the state that the device keeps."""
+
+    frame_id: int
+    arrays: dict[str, np.ndarray]
+    source: str
+    captured_s: float                # monotonic
+    deadline_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How one frame ended, and what came out."""
+
+    frame_id: int
+    outcome: Outcome
+    reason: str
+    source: str
+    captured_s: float
+    total_ms: float
+    late: bool
+    cut: int
+    rung: str
+    plan_id: int
+    payload_bytes: int = 0
+    worker: str | None = None
+    stages_ms: dict[str, float] = field(default_factory=dict)
+    outputs: dict[str, np.ndarray] | None = None
+
+
+class Ledger:
+    """Counts every frame once. Thread-safe."""
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._open: set[int] = set()
+        self._next_id = 1
+        self.counts = dict.fromkeys(Outcome, 0)
+        self.late_results = 0        # answers from the worker for frames that had ended
+
+    def open(self) -> int:
+        """A new frame's id."""
+        with self._lock:
+            frame_id = self._next_id
+            self._next_id += 1
+            self._open.add(frame_id)
+            return frame_id
+
+    def close(self, frame_id: int, outcome: Outcome) -> bool:
+        """End a frame; False when it has ended already, and nothing is counted then."""
+        with self._lock:
+            if frame_id not in self._open:
+                return False
+            self._open.remove(frame_id)
+            self.counts[outcome] += 1
+            return True
+
+    @property
+    def open_frames(self) -> frozenset[int]:
+        with self._lock:
+            return frozenset(self._open)

@@ -1,0 +1,83 @@
+"""`edge-agent infer`: single inputs through a worker, one answer a line."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from edge_agent.agent import EdgeAgent
+from edge_agent.answers import to_record
+from edge_agent.config import AgentConfig, FrameConfig, ModelConfig, PlanConfig
+from split_core.config import BrokerConfig
+from split_core.errors import InputError
+from split_core.pictures import read_picture
+
+_FIELDS = ("input", "outcome", "cut", "payload_bytes", "top", "text", "score", "objects",
+           "stages_ms", "total_ms", "reason", "late", "tensors")
+
+
+def infer_inputs(bundle: str, inputs: list[str], *, broker: BrokerConfig | None, cut: int | None,
+                 rung: str, root: str, deadline_ms: float, wait_s: float, as_json: bool,
+                 runtime: str | None = None, raw_tensors: bool = False) -> None:
+    """Print the answer for each input. Without a broker everything runs here."""
+    name = "".join(c if c.isalnum() else "-" for c in socket.gethostname())[:32]
+    config = AgentConfig(
+        model=ModelConfig(bundle, runtime=runtime), id=f"{name}-infer-{os.getpid()}", root=root,
+        broker=broker or BrokerConfig(), plan=PlanConfig(cut=cut, rung=rung),
+        frame=FrameConfig(deadline_ms=deadline_ms))
+    agent = EdgeAgent(config, ephemeral=True)
+    if broker is None:
+        agent.set_local()
+    with agent:
+        if broker is not None and agent.plan.cut != agent.bundle.last_cut:
+            _wait_for_worker(agent, wait_s)
+        for path in inputs:
+            answer = agent.infer(read_input(path), source=path)
+            record = to_record(answer, agent.bundle, top_k=5, raw_tensors=raw_tensors)
+            record["input"] = path
+            record = {k: record[k] for k in _FIELDS if k in record}
+            print(json.dumps(record) if as_json else _line(record), flush=True)
+
+
+def read_input(path: str) -> np.ndarray:
+    """A picture, or an array saved by NumPy (.npy). Raises InputError."""
+    if Path(path).suffix == ".npy":
+        try:
+            return np.load(path, allow_pickle=False)
+        except (OSError, ValueError) as e:
+            raise InputError(f"{path}: {e}") from None
+    return read_picture(path)
+
+
+def _wait_for_worker(agent: EdgeAgent, wait_s: float) -> None:
+    """Give the broker, the worker and the bundle's way to it a moment; says what is missing."""
+    begin_s, said = time.monotonic(), ""
+    while not agent.stopping.is_set():
+        missing = agent.missing()
+        if missing is None:
+            return
+        waited_s = time.monotonic() - begin_s
+        if waited_s > wait_s:
+            print(f"edge-agent: {missing} after {wait_s:.0f} s; finishing here",
+                  file=sys.stderr)
+            return
+        if waited_s > 1 and missing != said:
+            print(f"edge-agent: waiting: {missing}", file=sys.stderr)
+            said = missing
+        time.sleep(0.01)
+
+
+def _line(record: dict) -> str:
+    best = record.get("top") or record.get("objects") or []
+    what = ", ".join(f"{b['label'] or b['index']} {b['score']:.2f}" for b in best[:3])
+    what = record.get("text", what) or "no object"
+    stages = " ".join(f"{k} {v:.1f}" for k, v in record["stages_ms"].items())
+    note = f" ({record['reason']})" if record["reason"] and record["outcome"] != "remote" else ""
+    return (f"{record['input']}: {what} | {record['outcome']}{note}, cut {record['cut']},"
+            f" {record['payload_bytes']} bytes, {record['total_ms']:.1f} ms ({stages})")

@@ -1,0 +1,195 @@
+"""Frames to a worker and results back: the agent's end of the wire.
+
+Everything here but `launch` runs on the network thread. The result is the acknowledgement;
+what is refused or lost is handed to the head thread as a fallback that is due.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from edge_agent.flights import Flight, Flights
+from edge_agent.frames import Ledger
+from edge_agent.gate import Gate
+from edge_agent.state import ExplicitState
+from edge_agent.workers import Workers
+from split_core.errors import MessageError
+from split_core.model.bundle import Bundle
+from split_core.node import Node
+from split_core.outbox import Outgoing
+from split_core.wire import messages as m
+from split_core.blobs import answer_request
+from split_core.wire.chunks import Message
+from split_core.wire.payload import Coder
+from split_core.wire.records import WorkerStatus, load
+
+_log = logging.getLogger(__name__)
+# A worker that lacks the bundle is offered it this often until its status says it has it.
+_OFFER_S = 2.0
+
+
+class Sender:
+    """Flights, gate and workers behind one lock, which the head thread shares."""
+
+    def __init__(self, bundle: Bundle, workers: Workers, gate: Gate, ledger: Ledger,
+                 state: ExplicitState, wake: threading.Condition,
+                 on_result: Callable[[Flight, dict[str, np.ndarray], m.StageTimes, float], None]):
+        self.bundle, self.workers, self.gate, self.ledger = bundle, workers, gate, ledger
+        self.state, self.wake, self._on_result = state, wake, on_result
+        self.flights = Flights()
+        self.node: Node | None = None         # set by the agent, which the node calls
+        self.worker: str | None = None        # who gets the next frame
+        self._offered_s = -_OFFER_S
+        self._coder = Coder(clips=bundle.clips, image=bundle.manifest.image)
+
+    # -- from the head thread
+
+    def launch(self, flight: Flight, payload: bytes, tensors: int) -> None:
+        """Register a flight and queue its message. The caller holds the lock."""
+        frame, plan = flight.frame, flight.plan
+
+        def make_body(now_s: float) -> bytes | None:
+            left_s = frame.deadline_s - now_s
+            if left_s <= 0 or self.ledger_closed(flight):
+                return None
+            flight.sent_s = now_s
+            return m.push_frame(m.Frame(
+                self.bundle.sha256, self.node.session_id, frame.frame_id, plan.plan_id,
+                m.clamp_us(left_s), plan.cut, plan.rung.codec, tensors, payload))
+
+        flight.outgoing = Outgoing(self.node.topics.worker_inbox(flight.worker,
+                                                                 self.node.node_id),
+                                   m.Kind.FRAME, len(payload), make_body, self._sent)
+        self.flights.add(flight)
+        self.node.send(flight.outgoing)
+
+    def ledger_closed(self, flight: Flight) -> bool:
+        return self.flights.get(flight.frame.frame_id) is not flight
+
+    def _sent(self, now_s: float) -> None:
+        """A message has left whole: the head thread may have waited for that."""
+        with self.wake:
+            self.wake.notify_all()
+
+    # -- from the network thread
+
+    def on_up(self) -> None:
+        with self.wake:
+            self.gate.reset()
+            self._offered_s = -_OFFER_S
+            self.wake.notify_all()
+
+    def on_down(self, reason: str) -> None:
+        with self.wake:
+            self.workers.forget_all()
+            self.worker = None
+            self.flights.make_due("link down")
+            self.wake.notify_all()
+
+    def on_worker_status(self, worker: str, payload: bytes) -> None:
+        """Raises MessageError for a status that is none."""
+        status = load(payload, WorkerStatus) if payload else None
+        with self.wake:
+            before = self.worker
+            if status is None:
+                self.workers.on_cleared(worker)
+            else:
+                self.workers.on_status(worker, status)
+            self.worker = self.workers.choose(self.bundle.id_hex)
+            if before is not None and before != self.worker:
+                self.flights.make_due("worker gone", before)
+            if self.worker != before:
+                self.gate.reset()
+                _log.info("event=worker-chosen worker=%s was=%s", self.worker, before)
+            self.wake.notify_all()
+        self.offer_bundle()
+
+    def offer_bundle(self) -> None:
+        """Tell a worker that lacks the bundle that we hold it."""
+        worker, now_s = self.worker, time.monotonic()
+        if worker is None or self.workers.holds(worker, self.bundle.id_hex):
+            return
+        if now_s - self._offered_s >= _OFFER_S:
+            self._offered_s = now_s
+            total = self.bundle.path.stat().st_size
+            self._send(worker, m.Kind.BLOB_PART, m.push_blob_part(
+                m.BlobPart(self.bundle.sha256, 0, total, b"")))
+        self.node.session.call_at(now_s + _OFFER_S, self.offer_bundle)
+
+    def on_message(self, sender: str, message: Message) -> None:
+        """A whole message from a worker. Raises MessageError for what is refused."""
+        match message.kind:
+            case m.Kind.RESULT:
+                self._result(sender, m.pull_result(message.body))
+            case m.Kind.REFUSAL:
+                self._refusal(sender, m.pull_refusal(message.body))
+            case m.Kind.BLOB_REQUEST:
+                self._blob_request(sender, m.pull_blob_request(message.body))
+            case kind:
+                raise MessageError(f"a device takes no {kind.name}")
+
+    def _result(self, sender: str, result: m.Result) -> None:
+        now_s = time.monotonic()
+        with self.wake:
+            flight = self._flight_of(sender, result.session, result.frame_id)
+            if flight is None:
+                self.ledger.late_results += 1
+                return
+        names = self.bundle.tail_outputs(flight.plan.cut)
+        try:
+            if result.tensors != len(names):
+                raise MessageError(f"result of {result.tensors} tensors, wanted {len(names)}")
+            arrays = self._coder.decode(result.payload, [self.bundle.specs[n] for n in names],
+                                        any_shape=True)
+        except MessageError:
+            with self.wake:
+                flight.due = flight.due or "result refused"
+                self.wake.notify_all()
+            raise
+        with self.wake:
+            if self.flights.pop(result.frame_id) is not flight:
+                self.ledger.late_results += 1
+                return
+            round_trip_s = now_s - flight.sent_s
+            self.gate.on_answer(round_trip_s, flight.payload_bytes)
+            tensors = flight.live | dict(zip(names, arrays))
+            self.state.update(tensors)
+            self.wake.notify_all()
+        self._on_result(flight, tensors, result.stages, round_trip_s)
+
+    def _flight_of(self, sender: str, session: int, frame_id: int) -> Flight | None:
+        """The flight that a message answers; None for one that ended, or is not the sender's
+        to answer."""
+        flight = self.flights.get(frame_id) if session == self.node.session_id else None
+        if flight is None or flight.worker != sender or flight.sent_s is None:
+            return None
+        return flight
+
+    def _refusal(self, sender: str, refusal: m.Refusal) -> None:
+        reason = refusal.reason.name.lower().replace("_", " ")
+        with self.wake:
+            flight = self._flight_of(sender, refusal.session, refusal.frame_id)
+            if flight is not None:
+                flight.due = flight.due or f"worker: {reason}"
+            if refusal.reason == m.Reason.SHED:
+                self.gate.on_shed(refusal.retry_after_us * 1e-6, time.monotonic())
+            self.wake.notify_all()
+        if refusal.detail:
+            _log.warning("event=frame-refused worker=%s frame=%d reason=%s detail=%s", sender,
+                         refusal.frame_id, reason, refusal.detail)
+
+    def _blob_request(self, sender: str, request: m.BlobRequest) -> None:
+        def find(digest: bytes):
+            return self.bundle.path if digest == self.bundle.sha256 else None
+
+        for part in answer_request(request, find):
+            self._send(sender, m.Kind.BLOB_PART, m.push_blob_part(part))
+
+    def _send(self, worker: str, kind: m.Kind, body: bytes) -> None:
+        topic = self.node.topics.worker_inbox(worker, self.node.node_id)
+        self.node.send_now(topic, kind, body, bulk=True)

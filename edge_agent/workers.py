@@ -1,0 +1,46 @@
+"""What is known of the workers, from their retained status. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+
+from split_core.wire.records import WorkerStatus
+
+
+class Workers:
+    """The workers of a pool and the one a device sends to."""
+
+    def __init__(self, device: str, wanted: str | None = None):
+        self._device, self._wanted = device, wanted
+        self._ready: dict[str, WorkerStatus] = {}
+
+    def on_status(self, worker: str, status: WorkerStatus) -> None:
+        """A retained status came. A "lost" of another session is an old connection's death."""
+        known = self._ready.get(worker)
+        if status.state == "ready":
+            self._ready[worker] = status
+        elif known is not None and (status.state != "lost" or status.session == known.session):
+            del self._ready[worker]
+
+    def on_cleared(self, worker: str) -> None:
+        """Its retained status was taken away."""
+        self._ready.pop(worker, None)
+
+    def forget_all(self) -> None:
+        """The broker was lost: what it told may no longer hold."""
+        self._ready.clear()
+
+    def holds(self, worker: str, bundle_hex: str) -> bool:
+        status = self._ready.get(worker)
+        return status is not None and bundle_hex in status.bundles
+
+    def choose(self, bundle_hex: str) -> str | None:
+        """The worker to send to: the one configured, else one that holds the bundle.
+
+        Among equals rendezvous hashing decides, so that a fleet spreads evenly and a device
+        stays with its worker while that lives.
+        """
+        if self._wanted is not None:
+            return self._wanted if self._wanted in self._ready else None
+        return max(self._ready, default=None, key=lambda w: (
+            self.holds(w, bundle_hex), hashlib.sha256(f"{self._device} {w}".encode()).digest()))

@@ -1,0 +1,146 @@
+"""What a device and a worker have in common on the broker: a node.
+
+A session, a retained status whose last will is its opposite, an inbox with one level a
+sender, and messages instead of chunks. The session id in status and will keeps an old
+connection's death from killing a new one.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Callable
+
+from split_core.errors import LinkDown, MessageError
+from split_core.outbox import Outbox, Outgoing
+from split_core.session import BrokerLimits, BrokerOptions, Publication, Session
+from split_core.wire.chunks import Message, Reassembler
+from split_core.wire.messages import Kind
+from split_core.wire.records import dump
+from split_core.wire.topics import Topics
+
+_log = logging.getLogger(__name__)
+_SWEEP_S = 10.0
+
+
+class Node:
+    """One node's connection. Callbacks run on the network thread and must not block.
+
+    ``status_of(state, session)`` makes the retained status record, which an ``ephemeral``
+    node takes away when it goes; ``on_message(sender, message)``
+    gets whole messages from the inbox; ``on_publication(topic, payload)`` everything else
+    that was subscribed to.
+    """
+
+    def __init__(self, options: BrokerOptions, topics: Topics, *, node_id: str,
+                 status_topic: str, inbox_filter: str, status_of: Callable,
+                 on_message: Callable[[str, Message], None],
+                 on_publication: Callable[[str, bytes], None] = lambda topic, payload: None,
+                 on_up: Callable[[BrokerLimits], None] = lambda limits: None,
+                 on_down: Callable[[str], None] = lambda reason: None,
+                 on_fatal: Callable[[BaseException], None] | None = None,
+                 ephemeral: bool = False):
+        self.session_id = secrets.randbits(64)
+        self.topics, self.node_id = topics, node_id
+        self.outbox = Outbox()
+        self.refused = 0                      # chunks and messages refused
+        self._reassembler = Reassembler()
+        self._status_topic, self._status_of = status_topic, status_of
+        self._on_message, self._on_publication = on_message, on_publication
+        self._on_up, self._on_down = on_up, on_down
+        self._state, self._ephemeral = "init", ephemeral
+        self._logged: set[str] = set()
+        self.session = Session(
+            options, client_id=f"{node_id}-{self.session_id:016x}",
+            on_up=self._up, on_down=self._down, on_message=self._received,
+            will=Publication(status_topic, self._status("lost"), qos=1, retain=True),
+            on_fatal=on_fatal,
+        )
+        self.session.set_feed(self.outbox.next_publication)
+        self.session.subscribe(inbox_filter, 0)
+
+    @property
+    def session_hex(self) -> str:
+        return f"{self.session_id:016x}"
+
+    @property
+    def is_up(self) -> bool:
+        return self.session.is_up
+
+    def start(self) -> None:
+        self.session.start()
+        self._sweep()
+
+    def stop(self, timeout_s: float = 2.0) -> None:
+        """Say goodbye, let what is under way leave, disconnect."""
+        self.session.stop(Publication(self._status_topic, self._status("stopped"), qos=1,
+                                      retain=True), timeout_s)
+
+    def _status(self, state: str) -> bytes:
+        """The status record; of an ephemeral node, once it is gone, nothing is retained."""
+        if self._ephemeral and state in ("stopped", "lost"):
+            return b""
+        return dump(self._status_of(state, self.session_hex))
+
+    def set_state(self, state: str) -> None:
+        """Publish the retained status, now or on the next connect."""
+        self._state = state
+        self.publish_record(self._status_topic, self._status_of(state, self.session_hex))
+
+    def publish_record(self, topic: str, record) -> None:
+        """A retained control record, QoS 1. While the link is down nothing is published: on
+        connect the owner publishes its records anew."""
+        try:
+            self.session.publish(Publication(topic, dump(record), qos=1, retain=True))
+        except LinkDown:
+            pass
+
+    def send(self, outgoing: Outgoing, *, bulk: bool = False) -> None:
+        """Queue a message; it goes out as the link takes it."""
+        self.outbox.put(outgoing, bulk=bulk)
+        self.session.kick()
+
+    def send_now(self, topic: str, kind: Kind, body: bytes, *, bulk: bool = False) -> None:
+        self.send(Outgoing(topic, kind, len(body), lambda now_s: body), bulk=bulk)
+
+    @property
+    def backlog_bytes(self) -> int:
+        """Urgent bytes the broker's machine has not taken yet."""
+        return self.outbox.unsent_bytes + self.session.backlog_bytes()
+
+    # -- on the network thread
+
+    def _up(self, limits: BrokerLimits) -> None:
+        self.outbox.clear()
+        self.outbox.chunk_bytes = limits.chunk_bytes
+        self.set_state(self._state)
+        self._on_up(limits)
+
+    def _down(self, reason: str) -> None:
+        self.outbox.clear()
+        self._on_down(reason)
+
+    def _received(self, topic: str, payload: bytes, _properties) -> None:
+        inbox = self.topics.parse_inbox(topic)
+        if inbox is None or inbox.node != self.node_id:
+            self._on_publication(topic, payload)
+            return
+        try:
+            message = self._reassembler.push(inbox.sender, payload, time.monotonic())
+            if message is not None:
+                self._on_message(inbox.sender, message)
+        except MessageError as e:
+            self.refuse(inbox.sender, e)
+
+    def refuse(self, sender: str, error: MessageError) -> None:
+        """Count something that we do not take, and say so once a sender and kind."""
+        self.refused += 1
+        key = f"{sender} {str(error)[:24]}"
+        if key not in self._logged and len(self._logged) < 1000:
+            self._logged.add(key)
+            _log.warning("event=refused sender=%s error=%s", sender, error)
+
+    def _sweep(self) -> None:
+        self._reassembler.sweep(time.monotonic())
+        self.session.call_at(time.monotonic() + _SWEEP_S, self._sweep)

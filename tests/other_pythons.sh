@@ -1,0 +1,20 @@
+# Runs the quick tests on each other Python (3.12, 3.13) found here, each in its own environment.
+main=$("$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+status=0
+for version in 3.12 3.13; do
+    [ "$version" = "$main" ] && continue
+    python=
+    for candidate in "$(command -v python$version)" "$HOME"/.pyenv/versions/$version.*/bin/python; do
+        if [ -x "$candidate" ] && "$candidate" -c 'import ensurepip' 2>/dev/null; then
+            python=$candidate
+            break
+        fi
+    done
+    if [ -z "$python" ]; then
+        echo "Python $version is not installed here: skipped"
+        continue
+    fi
+    # --basetemp and VENV of its own: the compiled kernels of each version lie side by side.
+    make test PYTHON="$python" VENV=".venv-$version" || status=1
+done
+exit $status
