@@ -16,6 +16,8 @@ COMPILE_ARGS = [
     "-ffp-contract=off",
     "-Wall",
     "-Wextra",
+    # Symbols for debuggers would be nine tenths of what is installed.
+    "-g0",
 ]
 
 # Relative paths: setuptools refuses absolute ones, and pip runs this file from

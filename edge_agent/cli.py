@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -176,6 +177,8 @@ def _add_demo(commands) -> None:
 
 
 def _demo(args) -> int:
+    # Drawing the frames multiplies small matrices; OpenBLAS's second thread would spin for it.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         from split_lab.demo.show import run_demo
     except ImportError as e:

@@ -8,7 +8,6 @@ import time
 from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig
 from edge_agent.sources import Pump, open_source
-from edge_agent.sources.topic import TopicSource
 from split_core.errors import InputError
 from split_core.program import on_stop_signals
 
@@ -35,6 +34,8 @@ def _make_pump(agent: EdgeAgent, config: AgentConfig) -> Pump | None:
     if kind == "none":
         return None
     if kind == "mqtt":
+        from edge_agent.sources.topic import TopicSource     # loads Pillow
+
         source = TopicSource(agent.stopping)
         agent.subscribe(config.source.topic or agent.topics.device_frames(config.id), source.push)
     else:

@@ -273,6 +273,11 @@ def _check_order(graph: Graph) -> None:
         if not 0 <= index < count:
             raise BundleError(f"damaged model file: the model's inputs or outputs name tensor"
                               f" {index} of {count}")
+    for index in graph.inputs + graph.outputs:
+        tensor = graph.tensors[index]
+        if not tensor.can_cross:
+            raise BundleError(f"the model's input or output {tensor.spec.name!r} has type"
+                              f" {tensor.spec.dtype}; supported are {', '.join(DTYPES)}")
     ready = {t.index for t in graph.tensors if t.constant or t.variable} | set(graph.inputs)
     for op in graph.ops:
         for index in op.inputs + op.outputs + op.intermediates:

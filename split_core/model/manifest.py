@@ -135,7 +135,7 @@ def _check(m: Manifest) -> None:
             raise BundleError(f"damaged bundle: {digest!r} is no SHA-256")
     known = {t.name for t in m.tensors}
     for t in m.tensors:
-        if t.dtype not in DTYPES and t.name not in m.outputs:
+        if t.dtype not in DTYPES:
             raise BundleError(f"damaged bundle: tensor {t.name!r} has type {t.dtype!r}")
         if any(d < 0 for d in t.shape):
             raise BundleError(f"damaged bundle: tensor {t.name!r} has shape {list(t.shape)}")

@@ -133,6 +133,15 @@ def test_coding_never_makes_a_tensor_larger_than_its_symbols():
         assert len(payload) <= BLOCK_HEADER_BYTES + most
 
 
+def test_what_zstd_does_not_shrink_is_left_alone_for_a_while():
+    coder, tensor = Coder(), spec("uint8", (500,))
+    noise = RNG.integers(0, 256, 500, np.uint8)
+    assert coder.encode([noise], [tensor], RAW)[0] == Encoding.STORED
+    zeros = np.zeros(500, np.uint8)
+    found = [coder.encode([zeros], [tensor], RAW)[0] for _ in range(17)]
+    assert found == [Encoding.STORED] * 15 + [Encoding.ZSTD] * 2
+
+
 def test_read_only_and_strided_arrays_are_encoded():
     array = smooth("float32")[:, :, ::1]
     array.setflags(write=False)

@@ -1,0 +1,138 @@
+"""The commands as scripts use them: what they print, where, and their exit codes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cloud_side.cli import main as cloud_worker
+from edge_agent.cli import main as edge_agent
+from tests.support import tiny_models
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def model(tmp_path):
+    path = tmp_path / "skip.tflite"
+    path.write_bytes(tiny_models.skip_model())
+    return path
+
+
+@pytest.fixture
+def bundle(model, tmp_path, capfd):
+    path = tmp_path / "skip.split.tflite"
+    assert edge_agent(["split", str(model), "-o", str(path), "--cuts", "all"]) == 0
+    assert capfd.readouterr().out == f"{path}\n"
+    return path
+
+
+def test_inspect_json_of_a_model(model, capfd):
+    assert edge_agent(["inspect", str(model), "--json"]) == 0
+    report = json.loads(capfd.readouterr().out)
+    assert report["kind"] == "model"
+    assert report["sha256"] == hashlib.sha256(model.read_bytes()).hexdigest()
+    cut = report["cuts"][2]
+    assert (cut["cut"], cut["after_op"]) == (2, "CONV_2D")
+    assert cut["boundary"] == [
+        {"name": "conv1", "shape": [1, 8, 8, 4], "dtype": "float32", "bytes": 1024},
+        {"name": "conv2", "shape": [1, 8, 8, 4], "dtype": "float32", "bytes": 1024}]
+    assert cut["macs_before"] == 16128 and cut["macs_after"] == 1280
+
+
+def test_inspect_json_of_a_bundle(bundle, capfd):
+    assert edge_agent(["inspect", str(bundle), "--json"]) == 0
+    report = json.loads(capfd.readouterr().out)
+    assert report["kind"] == "bundle" and len(report["segments"]) == 6
+    assert report["sha256"] == hashlib.sha256(bundle.read_bytes()).hexdigest()
+    assert [c["cut"] for c in report["cuts"]] == list(range(7))
+
+
+def test_inspect_for_people_shows_the_cut_table(bundle, capfd):
+    assert edge_agent(["inspect", str(bundle)]) == 0
+    text = capfd.readouterr().out
+    assert "float32 1x8x8x4 + 1 more" in text and "nothing: all on the device" in text
+
+
+def test_infer_without_a_broker_runs_here(bundle, tmp_path, capfd):
+    array = tmp_path / "x.npy"
+    np.save(array, np.ones((1, 8, 8, 3), np.float32))
+    assert edge_agent(["infer", str(bundle), str(array), "--json"]) == 0
+    (line,) = capfd.readouterr().out.splitlines()
+    record = json.loads(line)
+    assert record["input"] == str(array) and record["outcome"] == "local"
+    assert (record["cut"], record["payload_bytes"]) == (6, 0)
+    assert sum(t["score"] for t in record["top"]) == pytest.approx(1.0, abs=1e-4)
+    assert set(record["top"][0]) == {"index", "label", "score"}
+    assert record["total_ms"] > 0 and "head" in record["stages_ms"]
+
+
+def test_split_chooses_cuts_by_number(model, tmp_path, capfd):
+    path = tmp_path / "two.split.tflite"
+    assert edge_agent(["split", str(model), "-o", str(path), "--cuts", "3"]) == 0
+    capfd.readouterr()
+    edge_agent(["inspect", str(path), "--json"])
+    assert [c["cut"] for c in json.loads(capfd.readouterr().out)["cuts"]] == [0, 3, 6]
+
+
+@pytest.mark.parametrize("arguments, code, words", [
+    (["split", "{tmp}/missing.tflite"], 65, "No such file"),
+    (["split", "{tmp}/text.tflite", "-o", "{tmp}/o"], 65, "no TFLite model"),
+    (["split", "{tmp}/skip.tflite", "-o", "{tmp}/o", "--cuts", "1,x"], 64, "--cuts 1,x"),
+    (["split", "{tmp}/skip.tflite", "-o", "{tmp}/o", "--cuts", "99"], 64, "no cut 99"),
+    (["split", "{tmp}/skip.tflite", "-o", "{tmp}/o", "--state", "a=b"], 64, "wanted INPUT=OUTPUT"),
+    (["inspect", "{tmp}/text.tflite"], 65, "no TFLite model"),
+    (["infer", "{tmp}/skip.tflite", "x.jpg"], 65, "make one with `edge-agent split`"),
+    (["run", "-c", "{tmp}/missing.toml"], 78, "cannot read"),
+    (["run", "-c", "{tmp}/text.tflite"], 78, "text.tflite"),
+])
+def test_errors_are_one_line_with_their_exit_code(model, tmp_path, capfd, arguments, code, words):
+    (tmp_path / "text.tflite").write_text("this is text, not a model")
+    assert edge_agent([a.replace("{tmp}", str(tmp_path)) for a in arguments]) == code
+    out, error = capfd.readouterr()
+    assert not out and words in error and "Traceback" not in error
+
+
+def test_infer_of_a_missing_cut_or_input_says_so(bundle, tmp_path, capfd):
+    assert edge_agent(["infer", str(bundle), "x.npy", "--cut", "77"]) == 65
+    assert "has no cut 77" in capfd.readouterr().err
+    assert edge_agent(["infer", str(bundle), str(tmp_path / "no.jpg")]) == 66
+
+
+def test_a_worker_needs_to_know_where(capfd):
+    assert cloud_worker(["run"]) == 64
+    assert "--config" in capfd.readouterr().err
+
+
+def test_plain_connections_off_loopback_are_refused(bundle, tmp_path, capfd):
+    assert cloud_worker(["run", "--broker", "mqtt://192.0.2.1", "--store", str(tmp_path)]) == 78
+    assert edge_agent(["infer", str(bundle), "x.npy", "--broker", "mqtt://192.0.2.1"]) == 78
+    assert "mqtts://" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("module", ["edge_agent.cli", "cloud_side.cli"])
+def test_help_has_an_example_for_every_command(module):
+    main = {"edge_agent.cli": edge_agent, "cloud_side.cli": cloud_worker}[module]
+    commands = {"edge_agent.cli": ["run", "infer", "split", "inspect", "demo"],
+                "cloud_side.cli": ["run"]}[module]
+    for command in commands:
+        child = subprocess.run([sys.executable, "-m", module, command, "--help"],
+                               capture_output=True, text=True, cwd=ROOT, timeout=60)
+        assert child.returncode == 0 and "example:" in child.stdout, command
+    assert main is not None
+
+
+def test_a_device_needs_neither_desk_tools_nor_pillow_to_start():
+    code = ("import sys, edge_agent.daemon, edge_agent.cli\n"
+            "bad = [m for m in ('split_lab', 'PIL', 'flatbuffers', 'rich', 'amqtt', 'cloud_side')"
+            " if m in sys.modules]\nsys.exit(', '.join(bad) or 0)")
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT,
+                           env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=60)
+    assert child.returncode == 0, child.stderr
