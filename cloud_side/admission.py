@@ -53,7 +53,11 @@ class Admission:
 
     def wait_s(self) -> float:
         """How long the queue will take."""
-        return sum(self._expected_s(job) for job in self._queue)
+        return sum(self.expected_s(job) or 0.0 for job in self._queue)
+
+    def expected_s(self, job: Job) -> float | None:
+        """How long a job will take; None for a bundle and cut not seen yet."""
+        return self._service_s.get((job.frame.bundle_id, job.frame.cut))
 
     def offer(self, job: Job, now_s: float) -> Turned | None:
         """Queue a job, or say why not.
@@ -64,7 +68,7 @@ class Admission:
         wait_s = self.wait_s()
         if now_s > job.deadline_s:
             return Turned(job, Reason.EXPIRED, 0.0)
-        crowded = self._queue and now_s + wait_s + self._expected_s(job) > job.deadline_s
+        crowded = self._queue and now_s + wait_s + (self.expected_s(job) or 0.0) > job.deadline_s
         if crowded or len(self._queue) >= self.max_queue:
             return Turned(job, Reason.SHED, wait_s)
         self._queue.append(job)
@@ -90,6 +94,3 @@ class Admission:
         """A bundle is gone; so is what was known of it."""
         for key in [k for k in self._service_s if k[0] == bundle_id]:
             del self._service_s[key]
-
-    def _expected_s(self, job: Job) -> float:
-        return self._service_s.get((job.frame.bundle_id, job.frame.cut), 0.0)

@@ -1,7 +1,9 @@
-"""The inference thread: decode, run the tail, encode the outputs.
+"""Tails: decode, run, encode the outputs; one frame at a time.
 
-One thread owns every interpreter and coder. It takes jobs from the admission queue; a bundle
-is loaded when its first frame comes up, and the least recently used leaves when too many are.
+Interpreters and coders are used by one thread at a time, as ``_busy`` says. That is the tail
+thread, but for a frame that comes when nothing waits and takes a moment only: the network
+thread serves it at once, and spares it two hand-overs. A bundle is loaded when its first frame
+comes up, and the least recently used leaves when too many are.
 """
 
 from __future__ import annotations
@@ -21,6 +23,10 @@ from split_core.wire.messages import Reason, Result, StageTimes, clamp_us
 from split_core.wire.payload import RAW, Coder
 
 _log = logging.getLogger(__name__)
+# What the network thread may stop for. A hand-over to the tail thread and back costs 0.1 ms
+# (bench/results/round_trip.json); beyond some 2 ms that no longer matters, and other senders
+# would notice.
+_AT_ONCE_S = 0.002
 
 
 @dataclass(slots=True)
@@ -46,7 +52,7 @@ class TailThread:
         self._loaded: OrderedDict[bytes, _Loaded] = OrderedDict()
         self._to_load: set[bytes] = set()
         self._wake = threading.Condition()
-        self._stopping = False
+        self._stopping = self._busy = False
         self._thread = threading.Thread(target=self._run, name="tail", daemon=True)
 
     def start(self) -> None:
@@ -59,12 +65,34 @@ class TailThread:
         self._thread.join(timeout=10)
 
     def offer(self, job: Job, now_s: float) -> Turned | None:
-        """Queue a job for this thread, or say why not."""
+        """Serve a job, or queue it, or say why not. For the network thread."""
         with self._wake:
+            at_once = self._is_quick(job)
             turned = self._admission.offer(job, now_s)
-            if turned is None:
+            if turned is not None:
+                return turned
+            if not at_once:
                 self._wake.notify()
-            return turned
+                return None
+            self._admission.take(now_s)
+            self._busy = True
+        try:
+            self._serve(job)
+        except Exception as e:  # as on the tail thread; the network thread would only count it
+            self._on_fatal(e)
+        self._done()
+        return None
+
+    def _is_quick(self, job: Job) -> bool:
+        expected_s = self._admission.expected_s(job)
+        return (not self._busy and not len(self._admission) and not self._to_load
+                and job.frame.bundle_id in self._loaded
+                and expected_s is not None and expected_s < _AT_ONCE_S)
+
+    def _done(self) -> None:
+        with self._wake:
+            self._busy = False
+            self._wake.notify()
 
     def preload(self, digest: bytes) -> None:
         """Load a bundle before its first frame comes."""
@@ -74,22 +102,28 @@ class TailThread:
 
     def _run(self) -> None:
         try:
-            while True:
-                with self._wake:
-                    while not (self._stopping or self._to_load or len(self._admission)):
-                        self._wake.wait()
-                    if self._stopping:
-                        return
-                    preload = self._to_load.pop() if self._to_load else None
-                    job, late = (None, []) if preload else self._admission.take(time.monotonic())
-                if preload:
-                    self._preload(preload)
-                for turned in late:
-                    self._on_turned(turned, "budget used up while waiting")
-                if job is not None:
-                    self._serve(job)
+            while self._step():
+                self._done()
         except BaseException as e:  # a thread that dies takes the process with it, loudly
             self._on_fatal(e)
+
+    def _step(self) -> bool:
+        """Wait for work and do it; False once stopped."""
+        with self._wake:
+            self._wake.wait_for(lambda: self._stopping or not self._busy and (
+                self._to_load or len(self._admission)))
+            if self._stopping:
+                return False
+            self._busy = True
+            preload = self._to_load.pop() if self._to_load else None
+            job, late = (None, []) if preload else self._admission.take(time.monotonic())
+        if preload:
+            self._preload(preload)
+        for turned in late:
+            self._on_turned(turned, "budget used up while waiting")
+        if job is not None:
+            self._serve(job)
+        return True
 
     def _preload(self, digest: bytes) -> None:
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from dataclasses import dataclass
 
 from cloud_side.admission import Admission, Job, Turned
 from cloud_side.config import WorkerConfig
@@ -25,6 +26,20 @@ from split_core.wire.records import WorkerInfo, WorkerStatus
 from split_core.wire.topics import Topics
 
 _log = logging.getLogger(__name__)
+# A device that has not answered a request for this long may be gone: another one that offers
+# the same bundle takes its place, and the transfer goes on where it stopped.
+_STALLED_S = 1.5 * RETRY_S
+# After this nobody is asked any more; what has arrived stays for the next offer.
+_GIVE_UP_S = 60.0
+
+
+@dataclass(slots=True)
+class _Fetch:
+    """A bundle on its way here, and the device that is asked for it."""
+
+    blob: BlobFetch
+    sender: str
+    heard_s: float
 
 
 class CloudWorker:
@@ -37,7 +52,7 @@ class CloudWorker:
         self.store = BundleStore(config.store.path, config.store.max_mb << 20)
         self.counts = {"results": 0, "refused": 0}
         self._held = frozenset(self.store.digests())
-        self._fetches: dict[bytes, tuple[BlobFetch, str]] = {}
+        self._fetches: dict[bytes, _Fetch] = {}
         self._failure: BaseException | None = None
         self._stopped = threading.Event()
         self._tail = TailThread(
@@ -56,7 +71,7 @@ class CloudWorker:
 
     def start(self) -> None:
         self._tail.start()
-        for digest in sorted(self._held)[: self.config.run.max_loaded]:
+        for digest in self.store.digests()[: self.config.run.max_loaded]:
             self._tail.preload(digest)
         self.node.set_state("ready")
         self.node.start()
@@ -141,35 +156,45 @@ class CloudWorker:
     def _begin_fetch(self, digest: bytes, sender: str) -> None:
         if digest in self._held or not self.config.store.accept_from_devices:
             return
+        now_s, running = time.monotonic(), self._fetches.get(digest)
+        if running is not None and now_s - running.heard_s < _STALLED_S:
+            return
         # One transfer a sender: a device cannot make us open files without bound.
-        if digest in self._fetches or any(s == sender for _, s in self._fetches.values()):
+        if any(f.sender == sender for f in self._fetches.values()):
             return
         _log.info("event=bundle-fetch bundle=%s from=%s", digest.hex()[:16], sender)
-        self._fetches[digest] = self.store.fetch(digest), sender
+        blob = running.blob if running else self.store.fetch(digest)
+        self._fetches[digest] = _Fetch(blob, sender, now_s)
         self._ask(digest)
 
     def _ask(self, digest: bytes) -> None:
-        fetch, sender = self._fetches[digest]
-        request = fetch.next_request(time.monotonic())
+        fetch = self._fetches[digest]
+        request = fetch.blob.next_request(time.monotonic())
         if request is not None:
-            self._send(sender, m.Kind.BLOB_REQUEST, m.push_blob_request(request))
+            self._send(fetch.sender, m.Kind.BLOB_REQUEST, m.push_blob_request(request))
 
     def _retry_fetches(self) -> None:
-        for digest in list(self._fetches):
-            self._ask(digest)
-        self.node.session.call_at(time.monotonic() + RETRY_S, self._retry_fetches)
+        now_s = time.monotonic()
+        for digest, fetch in list(self._fetches.items()):
+            if now_s - fetch.heard_s > _GIVE_UP_S:
+                _log.warning("event=bundle-given-up bundle=%s from=%s", digest.hex()[:16],
+                             fetch.sender)
+                del self._fetches[digest]
+            else:
+                self._ask(digest)
+        self.node.session.call_at(now_s + RETRY_S, self._retry_fetches)
 
     def _blob_part(self, sender: str, part: m.BlobPart) -> None:
-        if part.digest not in self._fetches:
-            # A part without bytes is an offer: the sender holds this blob.
-            if not part.data and part.total_bytes:
-                self._begin_fetch(part.digest, sender)
+        # A part without bytes is an offer: the sender holds this blob.
+        if not part.data and part.total_bytes:
+            self._begin_fetch(part.digest, sender)
             return
-        fetch, source = self._fetches[part.digest]
-        if source != sender or (not part.data and part.total_bytes):
+        fetch = self._fetches.get(part.digest)
+        if fetch is None or fetch.sender != sender:
             return
+        fetch.heard_s = time.monotonic()
         try:
-            whole = fetch.add(part, time.monotonic())
+            whole = fetch.blob.add(part, fetch.heard_s)
             if whole:
                 self.store.open(part.digest)          # proven to be a bundle, or thrown away
         except Exception:
@@ -180,5 +205,6 @@ class CloudWorker:
             return
         del self._fetches[part.digest]
         self.store.trim(keep=part.digest)
-        _log.info("event=bundle-stored bundle=%s bytes=%d", part.digest.hex()[:16], fetch.total)
+        _log.info("event=bundle-stored bundle=%s bytes=%d", part.digest.hex()[:16],
+                  fetch.blob.total)
         self._tail.preload(part.digest)

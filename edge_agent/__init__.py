@@ -1,7 +1,19 @@
-"""The device's side. `EdgeAgent` is the Python API."""
+"""The device's side. `EdgeAgent` is the Python API.
 
-from edge_agent.agent import EdgeAgent
-from edge_agent.config import AgentConfig, load_config
-from edge_agent.frames import Answer, Outcome
+Names are loaded when first used, so that `edge-agent --help` does not wait for NumPy.
+"""
 
-__all__ = ["AgentConfig", "Answer", "EdgeAgent", "Outcome", "load_config"]
+from importlib import import_module
+
+_HOMES = {
+    "AgentConfig": "edge_agent.config", "Answer": "edge_agent.frames",
+    "EdgeAgent": "edge_agent.agent", "Outcome": "edge_agent.frames",
+    "load_config": "edge_agent.config",
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str):
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -240,6 +240,10 @@ class EdgeAgent:
         self._end(self._bare(frame, Outcome.FAILED, reason))
 
     def _put(self, frame: FrameInput) -> None:
+        if self._stopped.is_set():
+            # A source that has not noticed yet: nobody would take the frame, or end it.
+            self._end(self._bare(frame, Outcome.DROPPED, "agent stopped"))
+            return
         with self._wake:
             old, self._mailbox = self._mailbox, frame
             self._wake.notify_all()

@@ -247,7 +247,7 @@ class HeadThread:
                 return
             self._sender.state.update(live)
             if flight.outgoing is not None:
-                flight.outgoing.cancelled = True
+                flight.outgoing.cancel()
             if flight.due == "no answer in time" and flight.sent_s is not None:
                 self._sender.gate.on_loss()
                 self._sender.node.session.doubt(_PATIENCE_S)

@@ -11,7 +11,10 @@ from split_core.errors import ConfigError
 
 
 class Journal:
-    """Appends records to a file; thread-safe. Lines are whole even if the process dies."""
+    """Appends records to a file; thread-safe. Lines are whole even if the process dies.
+
+    What is written after `close` is left out.
+    """
 
     def __init__(self, path: str | Path):
         try:
@@ -22,7 +25,9 @@ class Journal:
 
     def write(self, record: dict) -> None:
         with self._lock:
-            self._file.write(msgspec.json.encode(record) + b"\n")
+            if not self._file.closed:
+                self._file.write(msgspec.json.encode(record) + b"\n")
 
     def close(self) -> None:
-        self._file.close()
+        with self._lock:
+            self._file.close()

@@ -31,7 +31,17 @@ class Outgoing:
     nbytes: int                                   # about; for the estimate of what is unsent
     make_body: Callable[[float], bytes | None]
     on_sent: Callable[[float], None] | None = None
-    cancelled: bool = False                       # set from any thread: send no more of it
+    cancelled: bool = False
+
+    def cancel(self) -> None:
+        """Send no more of it, and let go of its bytes now: on a slow link it may be a minute
+        until the queue is looked at again. From any thread."""
+        self.cancelled = True
+        self.make_body = _nothing
+
+
+def _nothing(now_s: float) -> None:
+    return None
 
 
 class Outbox:

@@ -22,7 +22,9 @@ def inspect_file(path: str | Path) -> dict:
     except OSError as e:
         raise BundleError(f"cannot read {path}: {e.strerror}") from None
     try:
-        return _bundle(data) if is_bundle(data) else _model(data)
+        if is_bundle(data):
+            return _bundle(data)
+        return _model(data) | {"name": path.name.removesuffix(".tflite")}
     except BundleError as e:
         raise BundleError(f"{path}: {e}") from None
 
@@ -81,9 +83,8 @@ def render(report: dict, *, every: bool = False) -> str:
     total = cuts[0]["macs_after"]
     input_bytes = sum(t["bytes"] for t in cuts[0]["boundary"])
     shown = [c for c in cuts if every or c.get("useful", True)]
-    title = report.get("name", report["kind"])
     lines = [
-        f"{title}: {report['kind']}, {report['ops']} ops, {_count(total)} MACs,"
+        f"{report['name']}: {report['kind']}, {report['ops']} ops, {_count(total)} MACs,"
         f" {len(cuts)} cuts" + (f", {len(shown)} of them useful (--all shows every one)"
                                 if len(shown) < len(cuts) else ""),
         f"sha256 {report['sha256']}",
@@ -91,14 +92,14 @@ def render(report: dict, *, every: bool = False) -> str:
         *(f"output {_shape(t)}  {t['name']}" for t in report["outputs"]),
         *(f"state  {s['output']} -> {s['input']}" for s in report.get("states", ())),
         "",
-        f"{'cut':>4}  {'after op':<22} {'boundary':<30} {'raw':>9} {'of input':>9}"
+        f"{'cut':>4}  {'after op':<28} {'boundary':<30} {'raw':>9} {'of input':>9}"
         f" {'coded ~':>9}  {'MACs on the device':<20}",
     ]
     for c in shown:
         raw = sum(t["bytes"] for t in c["boundary"])
         share = c["macs_before"] / total if total else 0.0
         lines.append(
-            f"{c['cut']:>4}  {c['after_op'][:22]:<22} {_boundary(c['boundary']):<30}"
+            f"{c['cut']:>4}  {c['after_op'].removeprefix('CUSTOM:')[:28]:<28} {_boundary(c['boundary']):<30}"
             f" {_bytes(raw) if raw else '-':>9} {f'{raw / input_bytes:.0%}' if raw else '-':>9}"
             f" {_bytes(c['coded_bytes']) if raw else '-':>9}  {share:>4.0%}"
             f" {'#' * round(_BAR * share)}".rstrip())

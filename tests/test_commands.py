@@ -129,6 +129,12 @@ def test_help_has_an_example_for_every_command(module):
     assert main is not None
 
 
+def test_help_does_not_wait_for_numpy():
+    code = "import sys, edge_agent.cli, cloud_side.cli\nsys.exit('numpy' in sys.modules)"
+    child = subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60)
+    assert child.returncode == 0
+
+
 def test_a_device_needs_neither_desk_tools_nor_pillow_to_start():
     code = ("import sys, edge_agent.daemon, edge_agent.cli\n"
             "bad = [m for m in ('split_lab', 'PIL', 'flatbuffers', 'rich', 'amqtt', 'cloud_side')"

@@ -84,8 +84,9 @@ def open_bundle(path: str | Path) -> Bundle:
     """Open and check a bundle. Raises BundleError for anything but an intact one."""
     path = Path(path)
     try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
-            manifest, digest = verify(data)
+        with path.open("rb") as file:
+            # Not closed by hand: views of it live on in the traceback of a refusal.
+            manifest, digest = verify(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ))
     except FileNotFoundError:
         raise BundleError(f"no such file: {path}") from None
     except OSError as e:
@@ -111,7 +112,6 @@ def verify(data) -> tuple[Manifest, bytes]:
                 " make one with `edge-agent split`"
             )
         manifest = parse_manifest(entry)
-        # Python's buffer protocol wants each slice released before an mmap may close.
         content = _content_sha256(view, entry, manifest.content_sha256)
         if content != manifest.content_sha256:
             raise BundleError(

@@ -13,13 +13,12 @@ from split_core.model.graph import Graph
 from split_core.model.macs import op_macs
 from split_core.tensors import TensorSpec
 
-# Bits an element costs once coded at the default rung (4 bits, planar, packed, zstd level 1).
-# On MobileNetV2 photos a linear bottleneck takes 3.0 to 3.4 and a rectified tensor 1.5 to 2.4,
-# depending on how much of it is zero; an 8-bit photo given as input 6.6, its 8 bits being kept.
-# `bench/coded_bits.py` measures them again.
-_BITS_LINEAR = 3.2
-_BITS_RECTIFIED = 2.0
-_BITS_IMAGE = 6.6
+# Bits an element takes at the default rung (4 bits, channel planes, packed, zstd level 1):
+# medians over 102 cuts of four models (bench/coded_bits.py). Rectified tensors spread most, 1.2
+# to 2.6, with how much of them is zero.
+_BITS_LINEAR = 2.6
+_BITS_RECTIFIED = 2.1
+_BITS_IMAGE = 2.0
 # A further cut has to save this much over the last one kept, or it only adds a segment border.
 _LEAST_SAVING = 0.1
 

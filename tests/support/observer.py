@@ -62,6 +62,11 @@ class Observer:
             self.seen.append(Seen(topic, payload, received.retain, time.monotonic()))
             self._changed.notify_all()
 
+    def forget(self) -> None:
+        """Let go of what has been seen, in a run that is judged by its memory."""
+        with self._changed:
+            self.seen.clear()
+
     def on(self, topic: str) -> list[Seen]:
         """What has arrived on one topic."""
         return [s for s in list(self.seen) if s.topic == topic]

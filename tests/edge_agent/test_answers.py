@@ -1,0 +1,95 @@
+"""What outputs say: classes, texts, boxes, with numbers worked out by hand."""
+
+from __future__ import annotations
+
+import base64
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from edge_agent.answers import (
+    detections, read_answer, read_sequence, to_real, to_record, top_classes,
+)
+from edge_agent.frames import Answer, Outcome
+from split_core.tensors import Quantization, TensorSpec
+
+
+def bundle(kind: str, labels: tuple[str, ...], *specs: TensorSpec):
+    """As much of a bundle as answers look at."""
+    manifest = SimpleNamespace(outputs=tuple(s.name for s in specs),
+                               answer=SimpleNamespace(kind=kind, labels=labels))
+    return SimpleNamespace(manifest=manifest, output_specs=specs)
+
+
+def test_stored_values_become_real_ones():
+    spec = TensorSpec("y", (3,), "uint8", Quantization(0.5, 10))
+    real = to_real(np.array([10, 12, 0], np.uint8), spec)
+    assert real.tolist() == [0.0, 1.0, -5.0]
+    floats = np.array([1.5], np.float32)
+    assert to_real(floats, TensorSpec("y", (1,), "float32", Quantization(0.5, 1))) is floats
+    plain = np.array([7], np.int64)
+    assert to_real(plain, TensorSpec("y", (1,), "int64")) is plain
+
+
+def test_the_best_classes_best_first_and_of_equals_the_lower():
+    scores = np.array([0.1, 0.4, 0.4, 0.05, 0.05], np.float32)
+    assert top_classes(scores, ("a", "b"), 3) == [
+        {"index": 1, "label": "b", "score": pytest.approx(0.4)},
+        {"index": 2, "label": None, "score": pytest.approx(0.4)},
+        {"index": 0, "label": "a", "score": pytest.approx(0.1)},
+    ]
+    assert len(top_classes(scores, (), 99)) == 5
+
+
+def test_a_sequence_is_as_sure_as_its_least_sure_position():
+    scores = np.array([[[0.1, 0.9, 0.0], [0.6, 0.3, 0.1], [0.0, 0.2, 0.8]]], np.float32)
+    assert read_sequence(scores, ("x", "y")) == {"text": "yx2", "score": pytest.approx(0.6)}
+
+
+def test_only_as_many_boxes_as_are_counted():
+    boxes = np.array([[[0.1, 0.2, 0.3, 0.4], [0.5, 0.6, 0.7, 0.8], [0, 0, 1, 1]]], np.float32)
+    classes, scores = np.array([[1.0, 0.0, 5.0]]), np.array([[0.9, 0.8, 0.7]], np.float32)
+    found = detections([boxes, classes, scores, np.array([2.0])], ("cat", "dog"))
+    assert found == [
+        {"label": "dog", "index": 1, "score": pytest.approx(0.9), "box": [0.1, 0.2, 0.3, 0.4]},
+        {"label": "cat", "index": 0, "score": pytest.approx(0.8), "box": [0.5, 0.6, 0.7, 0.8]},
+    ]
+    # A count beyond the rows there are, and none at all.
+    assert len(detections([boxes, classes, scores, np.array([10.0])], ())) == 3
+    assert detections([boxes, classes, scores, np.array([0.0])], ()) == []
+
+
+def test_the_kind_of_answer_decides_the_fields():
+    spec = TensorSpec("y", (1, 2), "uint8", Quantization(1 / 256, 0))
+    outputs = {"y": np.array([[64, 192]], np.uint8)}
+    assert read_answer(bundle("classification", ("no", "yes"), spec), outputs, top_k=1) == {
+        "top": [{"index": 1, "label": "yes", "score": 0.75}]}
+    assert read_answer(bundle("sequence", ("no", "yes"), spec), outputs) == {
+        "text": "yes", "score": 0.75}
+    assert read_answer(bundle("tensors", (), spec), outputs) == {}
+
+
+def answer(outputs=None, **more) -> Answer:
+    return Answer(7, Outcome.REMOTE, "", "door", 1.0, 12.34567, False, 3, "q4", 2, 99, "w",
+                  {"head": 1.23456}, outputs, **more)
+
+
+def test_a_record_says_all_of_an_answer():
+    spec = TensorSpec("y", (2,), "float32")
+    outputs = {"y": np.array([0.25, 0.75], np.float32)}
+    record = to_record(answer(outputs), bundle("classification", (), spec), top_k=1,
+                       raw_tensors=True)
+    assert record == {
+        "frame_id": 7, "source": "door", "outcome": "remote", "reason": "", "late": False,
+        "cut": 3, "rung": "q4", "plan_id": 2, "worker": "w", "payload_bytes": 99,
+        "stages_ms": {"head": 1.235}, "total_ms": 12.346,
+        "top": [{"index": 1, "label": None, "score": 0.75}],
+        "tensors": [{"name": "y", "dtype": "float32", "shape": [2],
+                     "data": base64.b64encode(outputs["y"].tobytes()).decode()}],
+    }
+
+
+def test_a_frame_without_outputs_has_a_record_too():
+    record = to_record(answer(), bundle("classification", ()), top_k=5, raw_tensors=True)
+    assert "top" not in record and "tensors" not in record

@@ -1,0 +1,89 @@
+"""Which worker a device sends to."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from edge_agent.workers import Workers
+from split_core.wire.records import WorkerStatus
+
+BUNDLE, OTHER = "aa" * 32, "bb" * 32
+
+
+def ready(session: str = "s1", *bundles: str) -> WorkerStatus:
+    return WorkerStatus("ready", session, bundles)
+
+
+def test_there_is_none_until_one_says_it_is_ready():
+    workers = Workers("device")
+    assert workers.choose(BUNDLE) is None
+    workers.on_status("w", WorkerStatus("init", "s1"))
+    assert workers.choose(BUNDLE) is None
+    workers.on_status("w", ready())
+    assert workers.choose(BUNDLE) == "w"
+
+
+def test_one_that_holds_the_bundle_is_preferred_to_any_that_does_not():
+    for device in map(str, range(20)):
+        workers = Workers(device)
+        for i in range(5):
+            workers.on_status(f"without-{i}", ready("s", OTHER))
+        workers.on_status("with", ready("s", OTHER, BUNDLE))
+        assert workers.choose(BUNDLE) == "with"
+        assert workers.holds("with", BUNDLE) and not workers.holds("without-1", BUNDLE)
+        assert not workers.holds("unknown", BUNDLE)
+
+
+def test_a_fleet_spreads_over_the_pool_and_a_device_stays_with_its_worker():
+    names = [f"w{i}" for i in range(4)]
+
+    def chosen(device: str, pool: list[str]) -> str:
+        workers = Workers(device)
+        for name in pool:
+            workers.on_status(name, ready("s", BUNDLE))
+        return workers.choose(BUNDLE)
+
+    devices = [f"device-{i}" for i in range(400)]
+    before = {d: chosen(d, names) for d in devices}
+    # 100 each on average; four standard deviations are 35.
+    assert all(65 < n < 135 for n in Counter(before.values()).values())
+    assert all(chosen(d, names[::-1]) == before[d] for d in devices), "order does not matter"
+    after = {d: chosen(d, names[:3]) for d in devices}
+    moved = [d for d in devices if before[d] != after[d]]
+    assert {before[d] for d in moved} == {"w3"}, "only those whose worker has gone move"
+
+
+def test_the_one_configured_or_none():
+    workers = Workers("device", wanted="mine")
+    workers.on_status("other", ready("s", BUNDLE))
+    assert workers.choose(BUNDLE) is None
+    workers.on_status("mine", ready())
+    assert workers.choose(BUNDLE) == "mine"
+
+
+def test_an_old_connections_death_does_not_kill_the_new_one():
+    workers = Workers("device")
+    workers.on_status("w", ready("new"))
+    workers.on_status("w", WorkerStatus("lost", "old"))
+    assert workers.choose(BUNDLE) == "w"
+    workers.on_status("w", WorkerStatus("lost", "new"))
+    assert workers.choose(BUNDLE) is None
+
+
+def test_goodbye_and_a_cleared_status_end_it():
+    workers = Workers("device")
+    workers.on_status("w", ready())
+    workers.on_status("w", WorkerStatus("stopped", "s1"))
+    assert workers.choose(BUNDLE) is None
+    workers.on_status("w", ready())
+    workers.on_cleared("w")
+    workers.on_cleared("never there")
+    workers.on_status("never there", WorkerStatus("lost", "s1"))
+    assert workers.choose(BUNDLE) is None
+
+
+def test_a_lost_broker_leaves_nothing_known():
+    workers = Workers("device")
+    workers.on_status("w", ready("s1", BUNDLE))
+    workers.forget_all()
+    assert workers.choose(BUNDLE) is None and not workers.holds("w", BUNDLE)
