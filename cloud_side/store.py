@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from pathlib import Path
 
 from split_core.errors import BundleError, ConfigError
@@ -12,6 +13,7 @@ from split_core.blobs import BlobFetch
 
 _log = logging.getLogger(__name__)
 _SUFFIX = ".split.tflite"
+_PART_LIFE_S = 7 * 86_400.0
 
 
 class BundleStore:
@@ -25,6 +27,7 @@ class BundleStore:
             raise ConfigError(f"cannot make the store {folder}: {e.strerror}") from None
         if not os.access(self.folder, os.W_OK):
             raise ConfigError(f"cannot write to the store {folder}")
+        self._forget_old_parts()
 
     def digests(self) -> list[bytes]:
         """What is held, most recently used first."""
@@ -53,6 +56,12 @@ class BundleStore:
     def fetch(self, digest: bytes) -> BlobFetch:
         """A transfer into the store; goes on where an earlier one stopped."""
         return BlobFetch(digest, self.path(digest), max_bytes=self.max_bytes)
+
+    def _forget_old_parts(self) -> None:
+        """A transfer that nobody went on with for a week will not be gone on with."""
+        for part in self.folder.glob("*.part"):
+            if time.time() - _last_use(part) > _PART_LIFE_S:
+                part.unlink()
 
     def trim(self, keep: bytes) -> None:
         """Throw away the least recently used until all fits; never ``keep``."""

@@ -40,7 +40,8 @@ class Situation:
     bundle_there: bool
     in_flight: int
     oldest_sent_s: float | None
-    backlog_bytes: int
+    backlog_bytes: int               # not acknowledged by the broker's machine
+    path_s: float                    # least round trip of the first hop; 0 if unknown
     head_s: float                    # predicted time until the frame would be handed over
     latest_local_s: float            # start of an all-local run that is just in time
     stateful: bool                   # the next frame needs this one's answer
@@ -124,7 +125,8 @@ class Gate:
         waits = self._waits_for(s)
         if waits is None:
             return Ruling(Verdict.SEND, "")
-        if now_s >= s.latest_local_s:
+        # Before the first answer nobody knows what waiting is good for.
+        if now_s >= s.latest_local_s or (self._srtt_s is None and not s.stateful):
             return Ruling(Verdict.LOCAL, waits)
         return Ruling(Verdict.WAIT, waits)
 
@@ -133,6 +135,9 @@ class Gate:
             return "state of the last frame not back"
         if s.in_flight >= int(self.window):
             return "window full"
-        if s.backlog_bytes > (self._rate_Bps or 0.0) * s.head_s + 2048:
+        # Bytes that have been on the way for less than a round trip are not waiting, and the
+        # next frame's will not be there before its head has run.
+        moving_bytes = (self._rate_Bps or 0.0) * (s.head_s + s.path_s)
+        if s.backlog_bytes > moving_bytes + 2048:
             return "link busy"
         return None

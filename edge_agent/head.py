@@ -158,7 +158,7 @@ class HeadThread:
 
     def _situation(self, frame: FrameInput, plan: Plan) -> Situation:
         sender, segments = self._sender, len(self._bundle.manifest.segments)
-        worker = sender.worker
+        worker, link = sender.worker, sender.node.session.link_info()
         return Situation(
             link_up=sender.node.is_up,
             worker_ready=worker is not None,
@@ -167,6 +167,7 @@ class HeadThread:
             in_flight=len(sender.flights),
             oldest_sent_s=sender.flights.oldest_sent_s(),
             backlog_bytes=sender.node.backlog_bytes,
+            path_s=link.min_rtt_s if link is not None else 0.0,
             head_s=self.times.span_s(0, self._bundle.segment_index(plan.cut)) + self._encode_s,
             latest_local_s=frame.deadline_s - self.times.span_s(0, segments) - self._guard_s(),
             stateful=bool(self._bundle.manifest.states),

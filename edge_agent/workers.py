@@ -15,11 +15,12 @@ class Workers:
         self._ready: dict[str, WorkerStatus] = {}
 
     def on_status(self, worker: str, status: WorkerStatus) -> None:
-        """A retained status came. A "lost" of another session is an old connection's death."""
+        """A retained status came. The end of another session is an old connection's."""
         known = self._ready.get(worker)
+        ended = status.state in ("stopped", "lost")
         if status.state == "ready":
             self._ready[worker] = status
-        elif known is not None and (status.state != "lost" or status.session == known.session):
+        elif known is not None and (not ended or status.session == known.session):
             del self._ready[worker]
 
     def on_cleared(self, worker: str) -> None:

@@ -122,6 +122,7 @@ class Engine:
             self.stats.publishes_lost += 1
             if on_done is not None:
                 self._reactor.call_soon(partial(self.guard.call, "on_done", on_done, False))
+            self.settle_soon()           # the attempt may have found the connection lost
             return
         self.stats.publishes += 1
         if conn.want_write or conn.events:

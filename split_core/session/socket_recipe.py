@@ -30,6 +30,10 @@ _TCP_INFO_LAYOUT = struct.Struct("=8B24I4Q6IQ")
 _APP_LIMITED_BYTE = 7
 
 
+# What the kernel says for a minimum before the first sample.
+_UNKNOWN = 2**32 - 1
+
+
 @dataclass(frozen=True, slots=True)
 class LinkInfo:
     """The kernel's view of the first hop, the connection to the broker."""
@@ -100,7 +104,7 @@ def link_info(sock: socket.socket) -> LinkInfo | None:
     return LinkInfo(
         rtt_s=words[15] / 1e6,
         rttvar_s=words[16] / 1e6,
-        min_rtt_s=fields[39] / 1e6,
+        min_rtt_s=0.0 if fields[39] == _UNKNOWN else fields[39] / 1e6,
         delivery_rate_Bps=fields[42],
         # A bit field: the lowest bit on little-endian machines.
         app_limited=bool(fields[_APP_LIMITED_BYTE] & 1),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 import pytest
 
@@ -120,3 +121,13 @@ def test_a_sound_bundle_under_a_wrong_name_is_refused_and_thrown_away(store, bun
 def test_one_that_is_not_there(store):
     with pytest.raises(BundleError, match="no such file"):
         store.open(A)
+
+
+def test_a_transfer_given_up_long_ago_is_forgotten(store):
+    old, new = store.folder / "old.split.part", store.folder / "new.split.part"
+    for part in (old, new):
+        part.write_bytes(b"half")
+    week_ago_s = time.time() - 8 * 86_400
+    os.utime(old, (week_ago_s, week_ago_s))
+    BundleStore(store.folder, 1000)
+    assert new.exists() and not old.exists()

@@ -8,7 +8,7 @@ import pytest
 
 from edge_agent.gate import MAX_WINDOW, MIN_EXPECTED_S, PROBE_S, Gate, Situation, Verdict
 
-QUIET = Situation(link_up=True, worker_ready=True, bundle_there=True, in_flight=0,
+QUIET = Situation(link_up=True, worker_ready=True, bundle_there=True, in_flight=0, path_s=0.0,
                   oldest_sent_s=None, backlog_bytes=0, head_s=0.01, latest_local_s=100.0,
                   stateful=False)
 
@@ -157,13 +157,22 @@ def test_a_loss_halves_the_window_and_a_shed_takes_three_tenths(gate):
 
 
 def test_a_full_window_waits_until_the_device_must_begin(gate):
+    gate.on_answer(0.3, 1000)
+    gate.window = 2.0
     assert verdict(gate, 10.0, in_flight=1) == (Verdict.SEND, "")
     full = {"in_flight": 2, "oldest_sent_s": 10.0, "latest_local_s": 10.3}
     assert verdict(gate, 10.29, **full) == (Verdict.WAIT, "window full")
     assert verdict(gate, 10.3, **full) == (Verdict.LOCAL, "window full")
 
 
+def test_before_the_first_answer_nothing_waits_that_can_be_done_here(gate):
+    full = {"in_flight": 2, "oldest_sent_s": 10.0}
+    assert verdict(gate, 10.1, **full) == (Verdict.LOCAL, "window full")
+    assert verdict(gate, 10.1, **full, stateful=True)[0] == Verdict.WAIT
+
+
 def test_a_window_and_a_half_is_one_frame(gate):
+    gate.on_answer(0.3, 1000)
     gate.window = 1.9
     assert verdict(gate, 10.0, in_flight=1, oldest_sent_s=10.0) == (Verdict.WAIT, "window full")
 
@@ -177,6 +186,13 @@ def test_the_head_starts_when_the_first_hop_will_be_empty_at_its_end(gate):
     assert verdict(gate, 10.0, backlog_bytes=3000 + 2049) == (Verdict.WAIT, "link busy")
     assert verdict(gate, 10.0, backlog_bytes=5049, latest_local_s=9.0) == (
         Verdict.LOCAL, "link busy")
+
+
+def test_what_is_on_the_way_for_less_than_a_round_trip_is_not_waiting(gate):
+    gate.on_answer(0.1, 30_000)       # 300 kB/s: 60 kB are under way on a path of 200 ms
+    busy = 3000 + 60_000 + 2048
+    assert verdict(gate, 10.0, backlog_bytes=busy, path_s=0.2) == (Verdict.SEND, "")
+    assert verdict(gate, 10.0, backlog_bytes=busy + 1, path_s=0.2) == (Verdict.WAIT, "link busy")
 
 
 def test_the_rate_moves_a_quarter_of_the_way(gate):

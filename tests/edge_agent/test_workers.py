@@ -64,8 +64,9 @@ def test_the_one_configured_or_none():
 def test_an_old_connections_death_does_not_kill_the_new_one():
     workers = Workers("device")
     workers.on_status("w", ready("new"))
-    workers.on_status("w", WorkerStatus("lost", "old"))
-    assert workers.choose(BUNDLE) == "w"
+    for end in ("lost", "stopped"):
+        workers.on_status("w", WorkerStatus(end, "old"))
+        assert workers.choose(BUNDLE) == "w"
     workers.on_status("w", WorkerStatus("lost", "new"))
     assert workers.choose(BUNDLE) is None
 
