@@ -23,6 +23,7 @@ class Verdict(Enum):
     SEND = "send"
     WAIT = "wait"
     LOCAL = "local"
+    DROP = "drop"                    # past its deadline; not the gate's to say
 
 
 @dataclass(frozen=True, slots=True)

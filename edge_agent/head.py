@@ -107,10 +107,13 @@ class HeadThread:
                 self._wake.wait(self._pause_s(now_s, ruling))
         if flight is not None:
             self._finish_here(flight)
+        elif ruling.verdict is Verdict.DROP:
+            self._on_stale(frame)
         elif ruling.verdict is Verdict.SEND:
             self._guarded(frame, plan, lambda: self._send(frame, plan))
         else:
-            outcome = Outcome.LOCAL if ruling.reason == plan.reason else Outcome.FALLBACK
+            planned = plan.cut == self._bundle.last_cut
+            outcome = Outcome.LOCAL if planned else Outcome.FALLBACK
             self._guarded(frame, plan,
                           lambda: self._all_here(frame, plan, outcome, ruling.reason))
         return True
@@ -136,11 +139,10 @@ class HeadThread:
         """The frame to start now and how; (None, ruling) while it has to wait."""
         plan = self._plan()
         frame = self._peek()
-        while frame is not None and now_s >= frame.deadline_s:
-            self._on_stale(self._take())
-            frame = self._peek()
         if frame is None:
             return None, None, plan
+        if now_s >= frame.deadline_s:
+            return self._take(), Ruling(Verdict.DROP, "past its deadline"), plan
         if plan.cut == self._bundle.last_cut:
             ruling = Ruling(Verdict.LOCAL, plan.reason)
             if self._bundle.manifest.states and len(self._sender.flights):
