@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from typing import Literal
 
 import msgspec
 
@@ -30,7 +31,7 @@ class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How tails run."""
 
     # "litert" or "tflite-runtime"; by default the better one that is installed.
-    runtime: str | None = None
+    runtime: Literal["litert", "tflite-runtime"] | None = None
     threads: int = 1
     # Bundles held in memory at once.
     max_loaded: int = 8

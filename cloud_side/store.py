@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
@@ -50,8 +51,16 @@ class BundleStore:
         except BundleError:
             path.unlink(missing_ok=True)
             raise
-        os.utime(path)
+        self.touch(digest)
         return bundle
+
+    def touch(self, digest: bytes) -> None:
+        """It is in use. Its file may be gone, which whoever opens it next will see."""
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(self.path(digest))
+
+    def remove(self, digest: bytes) -> None:
+        self.path(digest).unlink(missing_ok=True)
 
     def fetch(self, digest: bytes) -> BlobFetch:
         """A transfer into the store; goes on where an earlier one stopped."""
@@ -64,8 +73,10 @@ class BundleStore:
                 part.unlink()
 
     def trim(self, keep: bytes) -> None:
-        """Throw away the least recently used until all fits; never ``keep``."""
-        files = sorted(self.folder.glob(f"*{_SUFFIX}"), key=_last_use)
+        """Throw away the least recently used, half-fetched ones too, until all fits; never
+        ``keep``."""
+        files = sorted([*self.folder.glob(f"*{_SUFFIX}"), *self.folder.glob("*.part")],
+                       key=_last_use)
         total = sum(f.stat().st_size for f in files)
         for file in files:
             if total <= self.max_bytes:

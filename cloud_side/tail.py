@@ -8,6 +8,7 @@ comes up, and the least recently used leaves when too many are.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 
 from cloud_side.admission import Admission, Job, Turned
 from cloud_side.store import BundleStore
-from split_core.errors import MessageError, SplitError
+from split_core.errors import BundleError, MessageError, SplitError
 from split_core.model.runner import Runner
 from split_core.wire.messages import Reason, Result, StageTimes, clamp_us
 from split_core.wire.payload import RAW, Coder
@@ -27,6 +28,9 @@ _log = logging.getLogger(__name__)
 # (bench/results/round_trip.json); beyond some 2 ms that no longer matters, and other senders
 # would notice.
 _AT_ONCE_S = 0.002
+# How often a bundle in use is marked as used, for the store to know.
+_TOUCH_S = 600.0
+_MAX_UNFIT = 1000
 
 
 @dataclass(slots=True)
@@ -51,6 +55,10 @@ class TailThread:
         self._on_loaded, self._on_fatal = on_loaded, on_fatal
         self._loaded: OrderedDict[bytes, _Loaded] = OrderedDict()
         self._to_load: set[bytes] = set()
+        self._touched_s: dict[bytes, float] = {}
+        self._told: set[str] = set()
+        # Bundles that cannot run here, and why: not offered to devices, nor fetched again.
+        self.unfit: dict[bytes, str] = {}
         self._wake = threading.Condition()
         self._stopping = self._busy = False
         self._thread = threading.Thread(target=self._run, name="tail", daemon=True)
@@ -126,11 +134,8 @@ class TailThread:
         return True
 
     def _preload(self, digest: bytes) -> None:
-        try:
-            runner = self._get(digest).runner
-            runner.warm_up(range(len(runner.bundle.manifest.segments)))
-        except SplitError as e:
-            _log.error("event=bundle-refused bundle=%s error=%s", digest.hex()[:16], e)
+        with contextlib.suppress(SplitError):         # said and remembered where it happened
+            self._get(digest)
         self._on_loaded()
 
     def _serve(self, job: Job) -> None:
@@ -141,6 +146,11 @@ class TailThread:
             self._on_turned(Turned(job, Reason.INVALID, 0.0), str(e))
         except SplitError as e:
             self._on_turned(Turned(job, Reason.FAILED, 0.0), str(e))
+        except Exception as e:  # one frame's, or one model's; the others must go on
+            if repr(e) not in self._told and len(self._told) < _MAX_UNFIT:
+                self._told.add(repr(e))
+                _log.exception("event=tail-failed sender=%s", job.sender)
+            self._on_turned(Turned(job, Reason.FAILED, 0.0), f"{type(e).__name__}: {e}")
         else:
             self._admission.on_served(job, time.monotonic() - taken_s)
             self._on_result(job, result)
@@ -149,6 +159,9 @@ class TailThread:
         loaded, frame = self._get(job.frame.bundle_id), job.frame
         bundle = loaded.runner.bundle
         boundary = bundle.boundary(frame.cut)
+        if frame.tensors != len(boundary):
+            raise MessageError(f"frame of {frame.tensors} tensors, cut {frame.cut} has"
+                               f" {len(boundary)}")
         begin_s = time.monotonic()
         arrays = loaded.coder.decode(frame.payload, boundary)
         decoded_s = time.monotonic()
@@ -171,18 +184,39 @@ class TailThread:
         )
 
     def _get(self, digest: bytes) -> _Loaded:
-        if digest in self._loaded:
-            self._loaded.move_to_end(digest)
-            return self._loaded[digest]
+        loaded = self._loaded.get(digest)
+        if loaded is None:
+            loaded = self._loaded[digest] = self._load(digest)
+            while len(self._loaded) > self._max_loaded:
+                gone, _ = self._loaded.popitem(last=False)
+                self._admission.forget(gone)
+        self._loaded.move_to_end(digest)
+        now_s = time.monotonic()
+        if now_s - self._touched_s.get(digest, now_s) > _TOUCH_S:
+            self._store.touch(digest)
+        self._touched_s.setdefault(digest, now_s)
+        return loaded
+
+    def _load(self, digest: bytes) -> _Loaded:
+        """Open, allocate and warm up. What cannot run here is remembered, and not kept."""
+        if digest in self.unfit:
+            raise BundleError(self.unfit[digest])
+        if not self._store.holds(digest):
+            self._on_loaded()             # evicted meanwhile: devices should know
+            raise BundleError(f"bundle {digest.hex()[:16]} is not in the store any more")
         begin_s = time.monotonic()
-        bundle = self._store.open(digest)
-        runner = Runner(bundle, runtime=self._runtime, threads=self._threads)
-        coder = Coder(clips=bundle.clips, image=bundle.manifest.image)
-        self._loaded[digest] = _Loaded(runner, coder)
-        while len(self._loaded) > self._max_loaded:
-            gone, _ = self._loaded.popitem(last=False)
-            self._admission.forget(gone)
+        try:
+            bundle = self._store.open(digest)
+            runner = Runner(bundle, runtime=self._runtime, threads=self._threads)
+            runner.warm_up(range(len(bundle.manifest.segments)))
+        except Exception as e:  # a stranger's file: whatever it provokes is its own fault
+            if len(self.unfit) < _MAX_UNFIT:
+                self.unfit[digest] = f"the bundle cannot run here: {e}"
+            self._store.remove(digest)
+            self._on_loaded()
+            _log.error("event=bundle-refused bundle=%s error=%r", digest.hex()[:16], str(e))
+            raise BundleError(f"the bundle cannot run here: {e}") from None
         _log.info("event=bundle-loaded bundle=%s model=%s runtime=%s ms=%.0f",
                   bundle.id_hex[:16], bundle.manifest.name, runner.runtime,
                   1e3 * (time.monotonic() - begin_s))
-        return self._loaded[digest]
+        return _Loaded(runner, Coder(clips=bundle.clips, image=bundle.manifest.image))

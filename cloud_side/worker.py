@@ -15,13 +15,13 @@ from cloud_side.admission import Admission, Job, Turned
 from cloud_side.config import WorkerConfig
 from cloud_side.store import BundleStore
 from cloud_side.tail import TailThread
-from split_core.errors import MessageError
-from split_core.model.runner import available_runtimes
+from split_core.errors import MessageError, SplitError
+from split_core.model.runner import resolve_runtime
 from split_core.node import Node
 from split_core.version import VERSION
 from split_core.wire import messages as m
 from split_core.blobs import RETRY_S, BlobFetch
-from split_core.wire.chunks import VERSIONS_ACCEPTED, Message
+from split_core.wire.chunks import MAX_MESSAGE_BYTES, VERSIONS_ACCEPTED, Message
 from split_core.wire.records import WorkerInfo, WorkerStatus
 from split_core.wire.topics import Topics
 
@@ -29,8 +29,10 @@ _log = logging.getLogger(__name__)
 # A device that has not answered a request for this long may be gone: another one that offers
 # the same bundle takes its place, and the transfer goes on where it stopped.
 _STALLED_S = 1.5 * RETRY_S
-# After this nobody is asked any more; what has arrived stays for the next offer.
+# After this nobody is asked any more, and what has arrived is thrown away.
 _GIVE_UP_S = 60.0
+# Bundles named in the status, the most recently used: 200 ids make 13 kB of JSON.
+_MAX_LISTED = 200
 
 
 @dataclass(slots=True)
@@ -51,12 +53,13 @@ class CloudWorker:
         self.topics = Topics(config.root)
         self.store = BundleStore(config.store.path, config.store.max_mb << 20)
         self.counts = {"results": 0, "refused": 0}
+        self.runtime = resolve_runtime(config.run.runtime)
         self._held = frozenset(self.store.digests())
         self._fetches: dict[bytes, _Fetch] = {}
         self._failure: BaseException | None = None
         self._stopped = threading.Event()
         self._tail = TailThread(
-            self.store, Admission(config.run.max_queue), runtime=config.run.runtime,
+            self.store, Admission(config.run.max_queue), runtime=self.runtime,
             threads=config.run.threads, max_loaded=config.run.max_loaded,
             on_result=self._send_result, on_turned=self._send_refusal,
             on_loaded=self._publish_status, on_fatal=self._fail,
@@ -79,8 +82,8 @@ class CloudWorker:
 
     def stop(self) -> None:
         self._stopped.set()
+        self._tail.stop()                 # first: a preload that ends would say "ready"
         self.node.stop()
-        self._tail.stop()
 
     def wait(self) -> None:
         """Until `stop` or a failure, which is raised here."""
@@ -102,14 +105,14 @@ class CloudWorker:
     def _up(self, limits) -> None:
         self.node.publish_record(
             self.topics.worker_up(self.config.id, "info"),
-            WorkerInfo(VERSION, VERSIONS_ACCEPTED,
-                       self.config.run.runtime or next(iter(available_runtimes()), "none")))
+            WorkerInfo(VERSION, VERSIONS_ACCEPTED, self.runtime))
 
     def _status(self, state: str, session: str) -> WorkerStatus:
-        return WorkerStatus(state, session, tuple(d.hex() for d in sorted(self._held)))
+        held = [d for d in self.store.digests() if d in self._held]
+        return WorkerStatus(state, session, tuple(d.hex() for d in held[:_MAX_LISTED]))
 
     def _publish_status(self) -> None:
-        self._held = frozenset(self.store.digests())
+        self._held = frozenset(self.store.digests()) - self._tail.unfit.keys()
         self.node.set_state("ready")
 
     def _received(self, sender: str, message: Message) -> None:
@@ -135,15 +138,21 @@ class CloudWorker:
     # -- results, from the tail thread
 
     def _send_result(self, job: Job, result: m.Result) -> None:
+        body = m.push_result(result)
+        if len(body) > MAX_MESSAGE_BYTES:
+            self._send_refusal(Turned(job, m.Reason.FAILED, 0.0),
+                               f"result of {len(body)} bytes, at most {MAX_MESSAGE_BYTES}")
+            return
         self.counts["results"] += 1
-        self._send(job.sender, m.Kind.RESULT, m.push_result(result))
+        self._send(job.sender, m.Kind.RESULT, body)
 
     def _send_refusal(self, turned: Turned, detail: str) -> None:
         self.counts["refused"] += 1
         job = turned.job
-        level = logging.WARNING if detail else logging.DEBUG
-        _log.log(level, "event=frame-turned sender=%s frame=%d reason=%s detail=%s", job.sender,
-                 job.frame.frame_id, turned.reason.name, detail)
+        _log.debug("event=frame-turned sender=%s frame=%d reason=%s detail=%r", job.sender,
+                   job.frame.frame_id, turned.reason.name, detail)
+        self.node.tell_once(job.sender, f"frame turned away, {turned.reason.name}: {detail}",
+                            worth_telling=bool(detail))
         self._send(job.sender, m.Kind.REFUSAL, m.push_refusal(m.Refusal(
             job.frame.session, job.frame.frame_id, turned.reason,
             m.clamp_us(turned.retry_after_s), detail)))
@@ -156,6 +165,8 @@ class CloudWorker:
     def _begin_fetch(self, digest: bytes, sender: str) -> None:
         if digest in self._held or not self.config.store.accept_from_devices:
             return
+        if self.store.holds(digest) or digest in self._tail.unfit:
+            return                        # being loaded, or known not to run here
         now_s, running = time.monotonic(), self._fetches.get(digest)
         if running is not None and now_s - running.heard_s < _STALLED_S:
             return
@@ -179,6 +190,7 @@ class CloudWorker:
             if now_s - fetch.heard_s > _GIVE_UP_S:
                 _log.warning("event=bundle-given-up bundle=%s from=%s", digest.hex()[:16],
                              fetch.sender)
+                fetch.blob.abandon()
                 del self._fetches[digest]
             else:
                 self._ask(digest)
@@ -197,9 +209,10 @@ class CloudWorker:
             whole = fetch.blob.add(part, fetch.heard_s)
             if whole:
                 self.store.open(part.digest)          # proven to be a bundle, or thrown away
-        except Exception:
+        except SplitError as e:
+            fetch.blob.abandon()
             del self._fetches[part.digest]
-            raise
+            raise MessageError(f"bundle {part.digest.hex()[:16]}: {e}") from None
         if not whole:
             self._ask(part.digest)
             return

@@ -13,6 +13,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -28,14 +29,14 @@ from edge_agent.sender import Sender
 from edge_agent.state import ExplicitState
 from edge_agent.workers import Workers
 
-from split_core.errors import InputError, LinkDown, SplitError
+from split_core.errors import BundleError, ConfigError, InputError, SplitError
 from split_core.model.bundle import Bundle, open_bundle
 from split_core.model.manifest import CutEntry
 from split_core.model.runner import Runner
 from split_core.node import Node
 from split_core.version import VERSION
 from split_core.wire.chunks import VERSIONS_ACCEPTED
-from split_core.wire.messages import StageTimes
+from split_core.wire.messages import Codec, StageTimes
 from split_core.wire.records import DeviceInfo, DeviceStatus, PlanRecord
 from split_core.wire.topics import Topics
 
@@ -65,6 +66,7 @@ class EdgeAgent:
         cut = self.bundle.cut(config.plan.cut if config.plan.cut is not None
                               else default_cut(self.bundle).cut)
         self._plan = Plan(1, cut.cut, config.rung())
+        self._check_rung()
         self._state = ExplicitState(self.bundle)
         self._journal = Journal(config.result.journal) if config.result.journal else None
         self._wake = threading.Condition(threading.RLock())
@@ -96,6 +98,13 @@ class EdgeAgent:
             self._new_runner, self._sender, self._wake, take=self._take,
             peek=lambda: self._mailbox, plan=lambda: self._plan, on_local=self._on_local,
             on_failed=self._on_failed, on_stale=self._on_stale, on_fatal=self.fail)
+
+    def _check_rung(self) -> None:
+        if self._plan.rung.codec is not Codec.JPEG:
+            return
+        if self._plan.cut != 0 or self.bundle.manifest.image is None:
+            raise ConfigError(f"plan.rung {self._plan.rung.name} is for cut 0 of a model whose"
+                              f" input is a picture; the cut is {self._plan.cut}")
 
     # -- life
 
@@ -197,7 +206,10 @@ class EdgeAgent:
         if isinstance(frame, Mapping):
             arrays = dict(frame)
         else:
-            array = np.asarray(frame)
+            try:
+                array = np.asarray(frame)
+            except ValueError as e:
+                raise InputError(f"input is no array: {e}") from None
             name = manifest.inputs[0]
             spec = self.bundle.specs[name]
             if array.shape == spec.shape and array.dtype == spec.np_dtype:
@@ -265,7 +277,9 @@ class EdgeAgent:
                 answer = self._awaited.pop(frame_id)
         self._raise_failure()
         if answer is None:
-            raise LinkDown("the agent was stopped before the frame ended")
+            raise SplitError("the agent was stopped before the frame ended"
+                             if self._stopped.is_set() else
+                             f"the frame did not end in {deadline_s + _INFER_GRACE_S:.0f} s")
         return answer
 
     def _take(self) -> FrameInput | None:
@@ -340,13 +354,17 @@ class EdgeAgent:
 
     def _end(self, answer: Answer) -> None:
         """Count, publish, write down and hand on; once a frame."""
+        try:
+            record = to_record(answer, self.bundle, top_k=self.config.result.top_k,
+                               raw_tensors=self.config.result.raw_tensors)
+        except BundleError as e:              # outputs that are not what the kind promises
+            self._end(replace(answer, outcome=Outcome.FAILED, reason=str(e), outputs=None))
+            return
         if not self.ledger.close(answer.frame_id, answer.outcome):
             return
         published = not self._ephemeral and (
             answer.outcome is not Outcome.DROPPED or self.config.result.dropped)
         if published or self._journal is not None:
-            record = to_record(answer, self.bundle, top_k=self.config.result.top_k,
-                               raw_tensors=self.config.result.raw_tensors)
             if published:
                 self.results.publish(self._result_topic(answer), record)
             if self._journal is not None:

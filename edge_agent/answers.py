@@ -7,12 +7,23 @@ import base64
 import numpy as np
 
 from edge_agent.frames import Answer
+from split_core.errors import BundleError
 from split_core.model.bundle import Bundle
 from split_core.tensors import TensorSpec
 
 
 def read_answer(bundle: Bundle, outputs: dict[str, np.ndarray], top_k: int = 5) -> dict:
-    """The fields that the kind of answer gives: ``top``, ``text`` or ``objects``."""
+    """The fields that the kind of answer gives: ``top``, ``text`` or ``objects``.
+
+    Raises BundleError for outputs that are not what that kind of model gives.
+    """
+    try:
+        return _read(bundle, outputs, top_k)
+    except (ValueError, IndexError, TypeError, OverflowError) as e:
+        raise BundleError(f"the outputs are no {bundle.manifest.answer.kind}: {e}") from None
+
+
+def _read(bundle: Bundle, outputs: dict[str, np.ndarray], top_k: int) -> dict:
     arrays = [outputs[n] for n in bundle.manifest.outputs]
     specs = bundle.output_specs
     labels = bundle.manifest.answer.labels
@@ -41,7 +52,7 @@ def _label(labels: tuple[str, ...], index: int) -> str | None:
 
 def top_classes(scores: np.ndarray, labels: tuple[str, ...], top_k: int) -> list[dict]:
     """The best classes, best first; of equal scores the lower index."""
-    order = np.argsort(-scores, kind="stable")[:top_k]
+    order = np.argsort(-scores.astype(np.float64), kind="stable")[:top_k]
     return [{"index": int(i), "label": _label(labels, int(i)), "score": round(float(scores[i]), 6)}
             for i in order]
 

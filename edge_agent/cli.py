@@ -76,6 +76,8 @@ def _add_infer(commands) -> None:
     infer.add_argument("--wait", type=float, default=20.0, metavar="S",
                        help="for broker, worker and bundle before the first input"
                             " (default %(default)s)")
+    infer.add_argument("--id", help="device id, where the broker ties topics to user names"
+                                    " (default: a new one)")
     infer.add_argument("--username")
     infer.add_argument("--password-file", metavar="FILE")
     for name in ("ca", "cert", "key"):
@@ -84,7 +86,7 @@ def _add_infer(commands) -> None:
                        help="plain mqtt:// to another machine")
 
 
-def _infer(args) -> None:
+def _infer(args) -> int:
     from edge_agent.infer import infer_inputs
     from split_core.config import BrokerConfig
 
@@ -94,10 +96,13 @@ def _infer(args) -> None:
             url=args.broker, username=args.username, password_file=args.password_file,
             ca_file=args.ca_file, cert_file=args.cert_file, key_file=args.key_file,
             allow_plain=args.allow_plain)
-    rung = "raw" if args.raw else f"jpeg{args.jpeg}" if args.jpeg else f"q{args.bits}"
-    infer_inputs(args.bundle, args.inputs, broker=broker, cut=args.cut, rung=rung,
-                 root=args.root, deadline_ms=args.deadline_ms, wait_s=args.wait,
-                 as_json=args.json, runtime=args.runtime, raw_tensors=args.tensors)
+    rung = "raw" if args.raw else f"q{args.bits}"
+    if args.jpeg is not None:
+        rung, args.cut = f"jpeg{args.jpeg}", args.cut or 0
+    return infer_inputs(
+        args.bundle, args.inputs, broker=broker, cut=args.cut, rung=rung, device_id=args.id,
+        root=args.root, deadline_ms=args.deadline_ms, wait_s=args.wait, as_json=args.json,
+        runtime=args.runtime, raw_tensors=args.tensors)
 
 
 def _add_split(commands) -> None:
@@ -138,7 +143,10 @@ def _split(args) -> None:
                        answer=args.answer, states=[] if args.no_state else args.state,
                        image=image, runtime=args.runtime)
     try:
-        output.write_bytes(data)
+        # Into place at once: a running agent may have the old file mapped.
+        part = output.with_name(output.name + ".part")
+        part.write_bytes(data)
+        os.replace(part, output)
     except OSError as e:
         raise SplitError(f"cannot write {output}: {e.strerror}") from None
     print(render(inspect_file(output)), file=sys.stderr)

@@ -106,6 +106,10 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ConfigError(f"frame.max_fps is {self.frame.max_fps}, wanted 0 or more")
         if self.model.threads < 1:
             raise ConfigError(f"model.threads is {self.model.threads}, wanted at least 1")
+        for name, topic in (("source.topic", self.source.topic),
+                            ("result.topic", self.result.topic)):
+            if topic is not None and (not topic or any(c in topic for c in "+#\0")):
+                raise ConfigError(f"{name} is {topic!r}, wanted one topic, without + and #")
         if self.source.kind in ("file", "folder", "camera") and not self.source.path:
             raise ConfigError(f"source.path is needed for a source of kind {self.source.kind}")
 

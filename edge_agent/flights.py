@@ -7,7 +7,7 @@ from the last deadline. Pure: time is an argument.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -29,7 +29,8 @@ class Flight:
     sent_s: float | None = None      # its first chunk left
     outgoing: Outgoing | None = None
     due: str | None = None           # why it must be finished now
-    finishing: bool = field(default=False)   # the fallback runs
+    finishing: bool = False          # the fallback runs
+    hopeless: bool = False           # finishing it here was too slow even as it was launched
 
 
 class Flights:
@@ -71,6 +72,11 @@ class Flights:
         for f in sorted(self, key=lambda f: f.frame.deadline_s, reverse=True):
             if f.finishing:
                 continue
+            if f.hopeless:
+                # Begun now it would be late all the same, and in the way of others: the worker
+                # has until the deadline.
+                times[f.frame.frame_id] = f.frame.deadline_s
+                continue
             next_start_s = min(f.frame.deadline_s - guard_s, next_start_s) - f.tail_s
             times[f.frame.frame_id] = next_start_s
         return times
@@ -85,7 +91,7 @@ class Flights:
             if start_s <= now_s:
                 flight.due = "no answer in time"
                 return flight
-        return next((f for f in self if f.due and not f.finishing), None)
+        return None
 
     def next_due_s(self, guard_s: float) -> float:
         """When the next fallback has to start."""

@@ -50,7 +50,9 @@ class HeadThread:
         self._on_local, self._on_failed, self._on_stale = on_local, on_failed, on_stale
         self._on_fatal = on_fatal
         bundle = sender.bundle
-        self._coder = Coder(clips=bundle.clips, image=bundle.manifest.image)
+        # State comes back as what the next frame starts from: loss would feed on itself.
+        self._coder = Coder(clips=bundle.clips, image=bundle.manifest.image,
+                            lossless={s.input for s in bundle.manifest.states})
         self.times = SegmentTimes(len(bundle.manifest.segments))
         self._bundle, self._stopping = bundle, False
         self._encode_s = 0.0
@@ -217,9 +219,10 @@ class HeadThread:
                   "encode": 1e3 * (encoded_s - ran_s)}
         with self._wake:
             worker = self._sender.worker
-            flight = Flight(frame, plan, worker or "", live,
-                            self.times.span_s(cut, len(self._bundle.manifest.segments)),
-                            len(payload), stages)
+            tail_s = self.times.span_s(cut, len(self._bundle.manifest.segments))
+            flight = Flight(
+                frame, plan, worker or "", live, tail_s, len(payload), stages,
+                hopeless=encoded_s + tail_s + self._guard_s() > frame.deadline_s)
             if worker is not None and self._sender.node.is_up:
                 self._sender.launch(flight, payload, len(boundary))
                 return

@@ -24,11 +24,17 @@ _FIELDS = ("input", "outcome", "cut", "payload_bytes", "top", "text", "score", "
 
 def infer_inputs(bundle: str, inputs: list[str], *, broker: BrokerConfig | None, cut: int | None,
                  rung: str, root: str, deadline_ms: float, wait_s: float, as_json: bool,
-                 runtime: str | None = None, raw_tensors: bool = False) -> None:
-    """Print the answer for each input. Without a broker everything runs here."""
+                 device_id: str | None = None, runtime: str | None = None,
+                 raw_tensors: bool = False) -> int:
+    """Print the answer for each input; the exit code. Without a broker everything runs here.
+
+    An input that cannot be read fails alone; the exit code then is that of the last such.
+    """
+    status = 0
     name = "".join(c if c.isalnum() else "-" for c in socket.gethostname())[:32]
     config = AgentConfig(
-        model=ModelConfig(bundle, runtime=runtime), id=f"{name}-infer-{os.getpid()}", root=root,
+        model=ModelConfig(bundle, runtime=runtime), id=device_id or f"{name}-infer-{os.getpid()}",
+        root=root,
         broker=broker or BrokerConfig(), plan=PlanConfig(cut=cut, rung=rung),
         frame=FrameConfig(deadline_ms=deadline_ms))
     agent = EdgeAgent(config, ephemeral=True)
@@ -38,11 +44,21 @@ def infer_inputs(bundle: str, inputs: list[str], *, broker: BrokerConfig | None,
         if broker is not None and agent.plan.cut != agent.bundle.last_cut:
             _wait_for_worker(agent, wait_s)
         for path in inputs:
-            answer = agent.infer(read_input(path), source=path)
+            try:
+                answer = agent.infer(read_input(path), source=path)
+            except InputError as e:
+                print(f"edge-agent: {e}", file=sys.stderr)
+                status = e.exit_code
+                if as_json:
+                    print(json.dumps({"input": path, "outcome": "failed", "reason": str(e),
+                                      "cut": agent.plan.cut, "payload_bytes": 0, "top": [],
+                                      "stages_ms": {}, "total_ms": 0.0}), flush=True)
+                continue
             record = to_record(answer, agent.bundle, top_k=5, raw_tensors=raw_tensors)
             record["input"] = path
             record = {k: record[k] for k in _FIELDS if k in record}
             print(json.dumps(record) if as_json else _line(record), flush=True)
+    return status
 
 
 def read_input(path: str) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from pathlib import Path
 
@@ -9,11 +10,14 @@ import msgspec
 
 from split_core.errors import ConfigError
 
+_log = logging.getLogger(__name__)
+
 
 class Journal:
-    """Appends records to a file; thread-safe. Lines are whole even if the process dies.
+    """Appends records to a file; thread-safe.
 
-    What is written after `close` is left out.
+    What is written after `close` is left out, and so is what the disk does not take: frames go
+    on without a journal, and the log says so once.
     """
 
     def __init__(self, path: str | Path):
@@ -22,11 +26,18 @@ class Journal:
         except OSError as e:
             raise ConfigError(f"cannot write the journal {path}: {e.strerror}") from None
         self._lock = threading.Lock()
+        self.lost = 0                    # records that could not be written
 
     def write(self, record: dict) -> None:
         with self._lock:
-            if not self._file.closed:
+            if self._file.closed:
+                return
+            try:
                 self._file.write(msgspec.json.encode(record) + b"\n")
+            except OSError as e:
+                if not self.lost:
+                    _log.error("event=journal-failed error=%r", e.strerror)
+                self.lost += 1
 
     def close(self) -> None:
         with self._lock:

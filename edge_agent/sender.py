@@ -24,7 +24,7 @@ from split_core.node import Node
 from split_core.outbox import Outgoing
 from split_core.wire import messages as m
 from split_core.blobs import answer_request
-from split_core.wire.chunks import Message
+from split_core.wire.chunks import MAX_MESSAGE_BYTES, Message
 from split_core.wire.payload import Coder
 from split_core.wire.records import WorkerStatus, load
 
@@ -45,6 +45,10 @@ class Sender:
         self.node: Node | None = None         # set by the agent, which the node calls
         self.worker: str | None = None        # who gets the next frame
         self._offered_s = -_OFFER_S
+        self._next_offer = None               # the timer of the next one
+        self._parts_queued = 0                # of the bundle, not sent yet
+        self._any_shape = {n for n, s in bundle.specs.items() if s.shape == ()}
+        self._any_shape -= {s.output for s in bundle.manifest.states}
         self._coder = Coder(clips=bundle.clips, image=bundle.manifest.image)
 
     # -- from the head thread
@@ -52,6 +56,10 @@ class Sender:
     def launch(self, flight: Flight, payload: bytes, tensors: int) -> None:
         """Register a flight and queue its message. The caller holds the lock."""
         frame, plan = flight.frame, flight.plan
+        if len(payload) + m.FRAME_HEADER_BYTES > MAX_MESSAGE_BYTES:
+            flight.due = "message too large"
+            self.flights.add(flight)
+            return
 
         def make_body(now_s: float) -> bytes | None:
             left_s = frame.deadline_s - now_s
@@ -81,7 +89,7 @@ class Sender:
     def on_up(self) -> None:
         with self.wake:
             self.gate.reset()
-            self._offered_s = -_OFFER_S
+            self._offered_s, self._parts_queued = -_OFFER_S, 0
             self.wake.notify_all()
 
     def on_down(self, reason: str) -> None:
@@ -101,7 +109,7 @@ class Sender:
             else:
                 self.workers.on_status(worker, status)
             self.worker = self.workers.choose(self.bundle.id_hex)
-            if before is not None and before != self.worker:
+            if before is not None and not self.workers.is_ready(before):
                 self.flights.make_due("worker gone", before)
             if self.worker != before:
                 self.gate.reset()
@@ -112,6 +120,8 @@ class Sender:
     def offer_bundle(self) -> None:
         """Tell a worker that lacks the bundle that we hold it."""
         worker, now_s = self.worker, time.monotonic()
+        if self._next_offer is not None:
+            self._next_offer.cancel()
         if worker is None or self.workers.holds(worker, self.bundle.id_hex):
             return
         if now_s - self._offered_s >= _OFFER_S:
@@ -119,7 +129,7 @@ class Sender:
             total = self.bundle.path.stat().st_size
             self._send(worker, m.Kind.BLOB_PART, m.push_blob_part(
                 m.BlobPart(self.bundle.sha256, 0, total, b"")))
-        self.node.session.call_at(now_s + _OFFER_S, self.offer_bundle)
+        self._next_offer = self.node.session.call_at(now_s + _OFFER_S, self.offer_bundle)
 
     def on_message(self, sender: str, message: Message) -> None:
         """A whole message from a worker. Raises MessageError for what is refused."""
@@ -145,7 +155,7 @@ class Sender:
             if result.tensors != len(names):
                 raise MessageError(f"result of {result.tensors} tensors, wanted {len(names)}")
             arrays = self._coder.decode(result.payload, [self.bundle.specs[n] for n in names],
-                                        any_shape=True)
+                                        any_shape=self._any_shape)
         except MessageError:
             with self.wake:
                 flight.due = flight.due or "result refused"
@@ -174,22 +184,29 @@ class Sender:
         reason = refusal.reason.name.lower().replace("_", " ")
         with self.wake:
             flight = self._flight_of(sender, refusal.session, refusal.frame_id)
-            if flight is not None:
-                flight.due = flight.due or f"worker: {reason}"
+            if flight is None:
+                return
+            flight.due = flight.due or f"worker: {reason}"
             if refusal.reason == m.Reason.SHED:
                 self.gate.on_shed(refusal.retry_after_us * 1e-6, time.monotonic())
             self.wake.notify_all()
-        if refusal.detail:
-            _log.warning("event=frame-refused worker=%s frame=%d reason=%s detail=%s", sender,
-                         refusal.frame_id, reason, refusal.detail)
+        self.node.tell_once(sender, f"frame turned away, {reason}: {refusal.detail}",
+                            worth_telling=bool(refusal.detail))
 
     def _blob_request(self, sender: str, request: m.BlobRequest) -> None:
         def find(digest: bytes):
             return self.bundle.path if digest == self.bundle.sha256 else None
 
+        # One window at a time: frames go first, and a worker that waits asks again.
+        if sender != self.worker or self._parts_queued:
+            return
         for part in answer_request(request, find):
-            self._send(sender, m.Kind.BLOB_PART, m.push_blob_part(part))
+            self._parts_queued += 1
+            self._send(sender, m.Kind.BLOB_PART, m.push_blob_part(part), self._part_sent)
 
-    def _send(self, worker: str, kind: m.Kind, body: bytes) -> None:
+    def _part_sent(self, now_s: float) -> None:
+        self._parts_queued = max(0, self._parts_queued - 1)
+
+    def _send(self, worker: str, kind: m.Kind, body: bytes, on_sent=None) -> None:
         topic = self.node.topics.worker_inbox(worker, self.node.node_id)
-        self.node.send_now(topic, kind, body, bulk=True)
+        self.node.send(Outgoing(topic, kind, len(body), lambda now_s: body, on_sent), bulk=True)

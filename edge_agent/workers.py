@@ -17,10 +17,9 @@ class Workers:
     def on_status(self, worker: str, status: WorkerStatus) -> None:
         """A retained status came. The end of another session is an old connection's."""
         known = self._ready.get(worker)
-        ended = status.state in ("stopped", "lost")
         if status.state == "ready":
             self._ready[worker] = status
-        elif known is not None and (not ended or status.session == known.session):
+        elif known is not None and status.session == known.session:
             del self._ready[worker]
 
     def on_cleared(self, worker: str) -> None:
@@ -30,6 +29,9 @@ class Workers:
     def forget_all(self) -> None:
         """The broker was lost: what it told may no longer hold."""
         self._ready.clear()
+
+    def is_ready(self, worker: str) -> bool:
+        return worker in self._ready
 
     def holds(self, worker: str, bundle_hex: str) -> bool:
         status = self._ready.get(worker)

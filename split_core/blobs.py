@@ -24,13 +24,13 @@ MAX_BLOB_BYTES = 512 << 20
 
 
 def answer_request(request: BlobRequest, find: Callable[[bytes], Path | None]) -> list[BlobPart]:
-    """The parts a holder sends for one request; one empty part if it holds no such blob."""
+    """The parts a holder sends for one request; one empty part if it holds no such bytes."""
     path = find(request.digest)
-    if path is None:
+    total = path.stat().st_size if path is not None else 0
+    if request.offset >= total:
         return [BlobPart(request.digest, 0, 0, b"")]
-    total = path.stat().st_size
     parts, offset = [], request.offset
-    left = min(request.max_bytes, WINDOW_BYTES, max(total - offset, 0))
+    left = min(request.max_bytes, WINDOW_BYTES, total - offset)
     with path.open("rb") as file:
         file.seek(offset)
         while left > 0:
@@ -49,7 +49,11 @@ class BlobFetch:
     def __init__(self, digest: bytes, path: Path, max_bytes: int = MAX_BLOB_BYTES):
         self.digest, self.path, self.max_bytes = digest, path, max_bytes
         self._partial = path.with_suffix(".part")
-        self.received = self._partial.stat().st_size if self._partial.exists() else 0
+        # The last part is fetched again: whole but unproven would leave nothing to ask for.
+        held = self._partial.stat().st_size if self._partial.exists() else 0
+        self.received = max(0, held - 1) // PART_BYTES * PART_BYTES
+        if held:
+            os.truncate(self._partial, self.received)
         self.total = 0
         self._window_end = 0
         self._asked_s = -RETRY_S

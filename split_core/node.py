@@ -49,7 +49,7 @@ class Node:
         self._status_topic, self._status_of = status_topic, status_of
         self._on_message, self._on_publication = on_message, on_publication
         self._on_up, self._on_down = on_up, on_down
-        self._state, self._ephemeral = "init", ephemeral
+        self._state, self._ephemeral = "ready", ephemeral
         self._logged: set[str] = set()
         self.session = Session(
             options, client_id=f"{node_id}-{self.session_id:016x}",
@@ -95,6 +95,8 @@ class Node:
             self.session.publish(Publication(topic, dump(record), qos=1, retain=True))
         except LinkDown:
             pass
+        except MessageError as e:         # larger than the broker takes, or it retains nothing
+            self.tell_once("broker", str(e))
 
     def send(self, outgoing: Outgoing, *, bulk: bool = False) -> None:
         """Queue a message; it goes out as the link takes it."""
@@ -123,23 +125,23 @@ class Node:
 
     def _received(self, topic: str, payload: bytes, _properties) -> None:
         inbox = self.topics.parse_inbox(topic)
-        if inbox is None or inbox.node != self.node_id:
-            self._on_publication(topic, payload)
-            return
         try:
+            if inbox is None or inbox.node != self.node_id:
+                self._on_publication(topic, payload)
+                return
             message = self._reassembler.push(inbox.sender, payload, time.monotonic())
             if message is not None:
                 self._on_message(inbox.sender, message)
         except MessageError as e:
-            self.refuse(inbox.sender, e)
+            self.refused += 1
+            self.tell_once(inbox.sender if inbox is not None else topic, str(e))
 
-    def refuse(self, sender: str, error: MessageError) -> None:
-        """Count something that we do not take, and say so once a sender and kind."""
-        self.refused += 1
-        key = f"{sender} {str(error)[:24]}"
-        if key not in self._logged and len(self._logged) < 1000:
+    def tell_once(self, who: str, what: str, *, worth_telling: bool = True) -> None:
+        """Log something a peer did, once a peer and kind: it may do it with every frame."""
+        key = f"{who} {what[:24]}"
+        if worth_telling and key not in self._logged and len(self._logged) < 1000:
             self._logged.add(key)
-            _log.warning("event=refused sender=%s error=%s", sender, error)
+            _log.warning("event=refused from=%r what=%r", who, what)
 
     def _sweep(self) -> None:
         self._reassembler.sweep(time.monotonic())

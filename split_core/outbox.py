@@ -16,7 +16,8 @@ from dataclasses import dataclass
 
 from split_core.errors import MessageError
 from split_core.session import Publication
-from split_core.wire.chunks import CHUNK_BYTES, push_chunks
+from split_core.session.options import MAX_CHUNK_BYTES
+from split_core.wire.chunks import push_chunks
 from split_core.wire.messages import Kind
 
 _log = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ class Outbox:
         self._chunks: Iterator[bytes] = iter(())
         self._left = 0
         self._ids = itertools.count(1)
-        self.chunk_bytes = CHUNK_BYTES
+        self.chunk_bytes = MAX_CHUNK_BYTES
         self.refused = 0                          # messages too large to send
 
     def put(self, outgoing: Outgoing, *, bulk: bool = False) -> None:

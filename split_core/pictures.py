@@ -17,6 +17,8 @@ from split_core.tensors import TensorSpec
 
 # A camera's picture has 2 to 12 million pixels; a small file that claims more is a bomb.
 MAX_PIXELS = 50_000_000
+# Others never: Pillow would hand some of them (EPS) to programs of the system.
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM")
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm"}
 
 
@@ -24,7 +26,8 @@ def read_picture(source: str | Path | bytes) -> np.ndarray:
     """Pixels of an image file or of its bytes, turned upright. Raises InputError."""
     name = "picture" if isinstance(source, bytes) else str(source)
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source,
+                        formats=_FORMATS) as file:
             if file.width * file.height > MAX_PIXELS:
                 raise InputError(f"{name}: {file.width}x{file.height} pixels, at most"
                                  f" {MAX_PIXELS}")

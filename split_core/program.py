@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 from collections.abc import Callable
@@ -19,15 +20,21 @@ def run_command(program: str, body: Callable[[], int | None]) -> int:
     except UsageError as e:
         print(f"{program}: {e}\n(see `{program} --help`)", file=sys.stderr)
         return e.exit_code
-    except SplitError as e:
-        print(f"{program}: {e}", file=sys.stderr)
-        return e.exit_code
-    except KeyboardInterrupt:
-        return EX_INTERRUPTED
     except BrokenPipeError:
         # The reader of our output went away (`| head`); nothing is wrong with us.
         sys.stderr.close()
         return 0
+    except SplitError as e:
+        print(f"{program}: {e}", file=sys.stderr)
+        return e.exit_code
+    except Exception as e:
+        # A fault of ours: one line for the operator, the rest for the bug report.
+        logging.getLogger(__name__).debug("event=bug", exc_info=True)
+        print(f"{program}: internal error: {type(e).__name__}: {e} (-v shows where)",
+              file=sys.stderr)
+        return EX_SOFTWARE
+    except KeyboardInterrupt:
+        return EX_INTERRUPTED
 
 
 def on_stop_signals(stop: Callable[[], None]) -> None:

@@ -36,6 +36,11 @@ def _import(name: str):
         return None
 
 
+def resolve_runtime(runtime: str | None) -> str:
+    """The runtime that will be used. Raises ConfigError when it is not here."""
+    return _interpreter_class(runtime)[0]
+
+
 def _interpreter_class(runtime: str | None):
     names = [runtime] if runtime else list(RUNTIMES)
     for name in names:
@@ -87,6 +92,8 @@ class Runner:
         """The segment, allocated on its first use."""
         if index not in self._segments:
             key = f"{SIGNATURE_PREFIX}{index}"
+            if key not in self._signatures:
+                raise BundleError(f"bundle {self.bundle.manifest.name} has no signature {key}")
             self._segments[index] = _Segment(
                 self._wrapper, self._signatures[key],
                 self._wrapper.GetSubgraphIndexFromSignature(key),
@@ -151,14 +158,29 @@ class _Segment:
         self._wrapper, self._subgraph = wrapper, subgraph
         self._entry = entry
         inputs, outputs = signature["inputs"], signature["outputs"]
+        missing = [n for n in entry.inputs if n not in inputs]
+        missing += [n for n in entry.outputs if n not in outputs]
+        if missing:
+            raise BundleError(f"the manifest names {missing[0]!r}, which ops {entry.first_op} to"
+                              f" {entry.end_op - 1} neither take nor make")
         self._inputs = [(name, inputs[name], specs[name]) for name in entry.inputs]
         self._outputs = [(name, outputs[name]) for name in entry.outputs]
+        self._check_inputs()
         try:
             wrapper.AllocateTensors(subgraph)
         except (ValueError, RuntimeError) as e:
             raise BundleError(
                 f"ops {entry.first_op} to {entry.end_op - 1} cannot run here: {_first_line(e)}"
             ) from None
+
+    def _check_inputs(self) -> None:
+        """A manifest can be forged; what the runtime allocates is what counts."""
+        for name, index, spec in self._inputs:
+            shape = tuple(int(d) for d in self._wrapper.TensorSize(index, self._subgraph))
+            dtype = np.dtype(self._wrapper.TensorType(index, self._subgraph))
+            if (shape, dtype) != (spec.shape, spec.np_dtype):
+                raise BundleError(f"tensor {name!r} is {dtype}{list(shape)}, the manifest says"
+                                  f" {spec.dtype}{list(spec.shape)}")
 
     def run(self, live: Mapping[str, np.ndarray], keep: Container[str] | None) -> Tensors:
         wrapper, subgraph = self._wrapper, self._subgraph

@@ -22,8 +22,6 @@ VERSIONS_ACCEPTED = (1,)
 _HEADER = struct.Struct("<4sBBHIII")
 _CRC = struct.Struct("<I")
 HEADER_BYTES = _HEADER.size + _CRC.size
-# Most brokers take this much in one packet; larger publishes starve keepalives on slow links.
-CHUNK_BYTES = 65_536
 # A frame larger than this would take minutes on the links this is for.
 MAX_MESSAGE_BYTES = 16 << 20
 MAX_BYTES_IN_ALL = 64 << 20
@@ -49,8 +47,7 @@ class Message:
     first_s: float
 
 
-def push_chunks(kind: Kind, message_id: int, body: bytes,
-                chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
+def push_chunks(kind: Kind, message_id: int, body: bytes, chunk_bytes: int) -> Iterator[bytes]:
     """A message's publishes in order, none larger than ``chunk_bytes``, header included."""
     if len(body) > MAX_MESSAGE_BYTES:
         raise MessageError(f"message of {len(body)} bytes, at most {MAX_MESSAGE_BYTES}")
@@ -98,8 +95,7 @@ def pull_chunk(buf: bytes) -> Chunk:
 class _Partial:
     chunk: Chunk                     # the first one
     first_s: float
-    parts: list[memoryview] = field(default_factory=list)
-    nbytes: int = 0
+    data: bytearray = field(default_factory=bytearray)
 
 
 class Reassembler:
@@ -131,13 +127,12 @@ class Reassembler:
         if chunk.offset == 0 and len(chunk.data) == chunk.message_bytes:
             return Message(chunk.kind, chunk.data, now_s)
         partial = self._partials.setdefault(sender, _Partial(chunk, now_s))
-        partial.parts.append(chunk.data)
-        partial.nbytes += len(chunk.data)
+        partial.data += chunk.data
         self._held += len(chunk.data)
-        if partial.nbytes < chunk.message_bytes:
+        if len(partial.data) < chunk.message_bytes:
             return None
         self._forget(sender)
-        return Message(chunk.kind, memoryview(b"".join(partial.parts)), partial.first_s)
+        return Message(chunk.kind, memoryview(partial.data), partial.first_s)
 
     def sweep(self, now_s: float) -> None:
         """Forget messages whose sender stopped half way."""
@@ -153,11 +148,11 @@ class Reassembler:
         elif partial is None:
             raise MessageError(f"stray chunk at {chunk.offset} of message {chunk.message_id}")
         elif (partial.chunk.message_id, partial.chunk.kind, partial.chunk.message_bytes,
-              partial.nbytes) != (chunk.message_id, chunk.kind, chunk.message_bytes,
+              len(partial.data)) != (chunk.message_id, chunk.kind, chunk.message_bytes,
                                   chunk.offset):
             raise MessageError(
                 f"gap: chunk at {chunk.offset} of message {chunk.message_id}, wanted"
-                f" {partial.nbytes} of message {partial.chunk.message_id}"
+                f" {len(partial.data)} of message {partial.chunk.message_id}"
             )
         if chunk.message_bytes > self.max_message_bytes:
             raise MessageError(f"message of {chunk.message_bytes} bytes, this receiver takes"
@@ -172,4 +167,4 @@ class Reassembler:
             self._forget(sender)
 
     def _forget(self, sender: str) -> None:
-        self._held -= self._partials.pop(sender).nbytes
+        self._held -= len(self._partials.pop(sender).data)

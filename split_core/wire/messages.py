@@ -79,10 +79,6 @@ class StageTimes:
     tail_us: int = 0
     encode_us: int = 0
 
-    @property
-    def total_us(self) -> int:
-        return self.receive_us + self.queue_us + self.decode_us + self.tail_us + self.encode_us
-
 
 @dataclass(frozen=True, slots=True)
 class Result:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -85,10 +85,10 @@ class Coder:
     """Encodes and decodes payloads, for one thread."""
 
     def __init__(self, *, clips: Mapping[str, tuple[float, float] | None] | None = None,
-                 image: ImageInput | None = None):
-        self._clips, self._image = clips or {}, image
+                 image: ImageInput | None = None, lossless: Container[str] = ()):
+        self._clips, self._image, self._lossless = clips or {}, image, lossless
         self._zstd = zstandard.ZstdCompressor(level=_ZSTD_LEVEL, write_checksum=False)
-        self._unzstd = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW_BYTES)
+        self._unzstd = zstandard.ZstdDecompressor()
         self._scratch: dict[str, np.ndarray] = {}
         self._skips: dict[str, int] = {}         # tensor: frames to go without trying zstd
 
@@ -103,6 +103,8 @@ class Coder:
         )
 
     def _encode_one(self, array: np.ndarray, spec: TensorSpec, rung: Rung):
+        if spec.name in self._lossless:
+            return self._encode_lossless(array, spec)
         if rung.codec == Codec.JPEG and self._image and self._image.tensor == spec.name:
             return _block(Encoding.JPEG, self._encode_jpeg(array, rung.level))
         if rung.codec == Codec.QUANTIZED and spec.dtype in _QUANTIZABLE and array.size:
@@ -169,21 +171,18 @@ class Coder:
     # -- bytes to tensors
 
     def decode(self, payload: memoryview, specs: Sequence[TensorSpec], *,
-               any_shape: bool = False) -> list[np.ndarray]:
-        """Arrays of the shapes and types of ``specs``; with ``any_shape`` a stored tensor may
-        state another shape (model outputs that only running sizes). Raises MessageError."""
+               any_shape: Container[str] = ()) -> list[np.ndarray]:
+        """Arrays of the shapes and types of ``specs``; stored tensors named in ``any_shape``
+        may state another shape (model outputs that only running sizes). Raises MessageError."""
         view, arrays = memoryview(payload), []
         for spec in specs:
-            array, view = self._decode_one(view, spec)
-            if array.shape != spec.shape and not any_shape:
-                raise MessageError(f"tensor {spec.name!r} has shape {list(array.shape)}, the"
-                                   f" bundle says {list(spec.shape)}")
+            array, view = self._decode_one(view, spec, spec.name in any_shape)
             arrays.append(array)
         if len(view):
             raise MessageError(f"{len(view)} bytes left over behind {len(specs)} tensors")
         return arrays
 
-    def _decode_one(self, view: memoryview, spec: TensorSpec):
+    def _decode_one(self, view: memoryview, spec: TensorSpec, any_shape: bool):
         if len(view) < BLOCK_HEADER_BYTES:
             raise MessageError(f"tensor {spec.name!r}: {len(view)} bytes left, its block header"
                                f" alone has {BLOCK_HEADER_BYTES}")
@@ -205,6 +204,9 @@ class Coder:
             if bits or lo or step:
                 raise MessageError(f"tensor {spec.name!r}: encoding {code} with bits {bits},"
                                    f" lo {lo}, step {step}, wanted zeros")
+        if dims and dims != spec.shape and not any_shape:
+            raise MessageError(f"tensor {spec.name!r} has shape {list(dims)}, the bundle says"
+                               f" {list(spec.shape)}")
         if code == Encoding.STORED:
             return _decode_stored(data, spec, dims), rest
         if code == Encoding.ZSTD:
@@ -221,8 +223,7 @@ class Coder:
             return raw.view(spec.np_dtype).reshape(spec.shape)
         array = np.empty(spec.nbytes, np.uint8)
         cext.pixels_from_planes(raw, array, spec.channels)
-        if spec.dtype == "bool" and array.size and array.max() > 1:
-            raise MessageError(f"tensor {spec.name!r}: a bool of value {array.max()}")
+        _check_bools(array, spec)
         return array.view(spec.np_dtype).reshape(spec.shape)
 
     def _decode_quantized(self, encoding: Encoding, data: memoryview, spec: TensorSpec,
@@ -268,10 +269,12 @@ class Coder:
         """Exactly ``nbytes``. The frame header must claim that much, because zstandard
         allocates what the header claims and `max_output_size` does not cap it."""
         try:
-            claimed = zstandard.get_frame_parameters(data).content_size
-            if claimed != nbytes:
-                raise MessageError(f"tensor {name!r}: zstd frame claims {claimed} bytes, the"
-                                   f" bundle says {nbytes}")
+            frame = zstandard.get_frame_parameters(data)
+            if frame.content_size != nbytes:
+                raise MessageError(f"tensor {name!r}: zstd frame claims {frame.content_size}"
+                                   f" bytes, the bundle says {nbytes}")
+            if frame.window_size > max(_MAX_WINDOW_BYTES, nbytes):
+                raise MessageError(f"tensor {name!r}: zstd window of {frame.window_size} bytes")
             raw = self._unzstd.decompress(data, max_output_size=nbytes, allow_extra_data=False)
         except zstandard.ZstdError as e:
             raise MessageError(f"tensor {name!r}: {e}") from None
@@ -313,7 +316,7 @@ def _packed_bytes(elements: int, bits: int) -> int:
 def _float_grid(bounds: tuple[float, float], top: int) -> tuple[float, float, float]:
     """Lowest value, step and its inverse for symbols 0..top over ``bounds``, as float32."""
     lo, hi = np.float32(bounds[0]), np.float32(bounds[1])
-    # Halved first: the range of extreme floats is larger than a float can hold.
+    # In double precision: the range of extreme floats is larger than a float32 can hold.
     step = np.float32((float(hi) - float(lo)) / top)
     if not np.isfinite(step) or step <= np.finfo(np.float32).tiny:
         return float(lo), 0.0, 0.0
@@ -358,4 +361,13 @@ def _decode_stored(data: memoryview, spec: TensorSpec, dims: tuple[int, ...]) ->
     nbytes = math.prod(shape) * spec.np_dtype.itemsize
     if len(data) != nbytes:
         raise MessageError(f"tensor {spec.name!r}: {len(data)} bytes stored, wanted {nbytes}")
-    return np.frombuffer(data, spec.np_dtype).reshape(shape)
+    _check_bools(np.frombuffer(data, np.uint8), spec)
+    try:
+        return np.frombuffer(data, spec.np_dtype).reshape(shape)
+    except ValueError as e:           # no elements, and other sizes too large to multiply
+        raise MessageError(f"tensor {spec.name!r}: shape {list(shape)}: {e}") from None
+
+
+def _check_bools(array: np.ndarray, spec: TensorSpec) -> None:
+    if spec.dtype == "bool" and array.size and array.max() > 1:
+        raise MessageError(f"tensor {spec.name!r}: a bool of value {array.max()}")

@@ -17,14 +17,14 @@ T = TypeVar("T", bound=msgspec.Struct)
 class DeviceStatus(msgspec.Struct, frozen=True):
     """Retained on ``up/status``; the last will is the same with state "lost"."""
 
-    state: Literal["init", "ready", "degraded", "stopped", "lost"]
+    state: Literal["ready", "stopped", "lost"]
     session: str                     # hex; a "lost" of another session is an old one's death
 
 
 class WorkerStatus(msgspec.Struct, frozen=True):
     """Retained on a worker's ``up/status``. ``bundles``: ids (hex) it can run at once."""
 
-    state: Literal["init", "ready", "stopped", "lost"]
+    state: Literal["ready", "stopped", "lost"]
     session: str
     bundles: tuple[str, ...] = ()
 

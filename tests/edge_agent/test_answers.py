@@ -12,6 +12,7 @@ from edge_agent.answers import (
     detections, read_answer, read_sequence, to_real, to_record, top_classes,
 )
 from edge_agent.frames import Answer, Outcome
+from split_core.errors import BundleError
 from split_core.tensors import Quantization, TensorSpec
 
 
@@ -93,3 +94,25 @@ def test_a_record_says_all_of_an_answer():
 def test_a_frame_without_outputs_has_a_record_too():
     record = to_record(answer(), bundle("classification", ()), top_k=5, raw_tensors=True)
     assert "top" not in record and "tensors" not in record
+
+
+def test_unsigned_scores_are_ranked_as_numbers():
+    top = top_classes(np.array([0, 10, 200, 5], np.uint8), (), 2)
+    assert [t["index"] for t in top] == [2, 1]
+
+
+@pytest.mark.parametrize("outputs", [
+    {"b": np.zeros((1, 1, 2), np.float32)},                        # boxes of two numbers
+    {"c": np.full((1, 1), np.nan, np.float32)},                    # no class
+    {"n": np.array([np.nan], np.float32)},                         # no count
+])
+def test_outputs_that_are_no_detection_are_refused_in_one_line(outputs):
+    specs = [TensorSpec(n, (), "float32") for n in "bcsn"]
+    good = {"b": np.zeros((1, 1, 4), np.float32), "c": np.zeros((1, 1), np.float32),
+            "s": np.ones((1, 1), np.float32), "n": np.ones(1, np.float32)}
+    found = read_answer(bundle("detection", (), *specs), good)["objects"]
+    assert len(found) == 1
+    if "b" in outputs:
+        outputs["b"] = np.zeros((2, 1, 4), np.float32)             # a batch of two
+    with pytest.raises(BundleError, match="no detection"):
+        read_answer(bundle("detection", (), *specs), good | outputs)

@@ -108,3 +108,10 @@ def test_a_flight_is_taken_out_once():
 def test_without_flights_nothing_is_due():
     assert Flights().next_due(1e9, GUARD_S) is None
     assert Flights().next_due_s(GUARD_S) == float("inf")
+
+
+def test_a_flight_too_slow_to_finish_here_has_until_its_deadline():
+    slow = flight(1, 10.0, tail_s=20.0)
+    slow.hopeless = True
+    times = of(slow, flight(2, 10.0, tail_s=1.0)).fallback_times(guard_s=0.0)
+    assert times == {1: 10.0, 2: 9.0}, "and it is not in the way of others"

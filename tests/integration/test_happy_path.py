@@ -95,7 +95,7 @@ def test_a_bundle_comes_from_another_device_when_the_first_is_gone(rig, camera):
     # A device that offers the bundle, and never answers.
     bundle = open_bundle(camera.bundle)
     offer = m.push_blob_part(m.BlobPart(bundle.sha256, 0, camera.bundle.stat().st_size, b""))
-    (chunk,) = push_chunks(m.Kind.BLOB_PART, 1, offer)
+    (chunk,) = push_chunks(m.Kind.BLOB_PART, 1, offer, 60_000)
     rig.observer.publish(rig.topics.worker_inbox(worker.id, "ghost"), chunk)
     wait_until(lambda: "from=ghost" in worker.log(), 5, "a request to the ghost")
     rig.device(camera.bundle, cut=5).wait_until_ready(15)
