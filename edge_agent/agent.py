@@ -13,23 +13,20 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 import numpy as np
 
-from edge_agent.answers import to_record
 from edge_agent.config import AgentConfig
+from edge_agent.endings import Endings
 from edge_agent.flights import Flight
 from edge_agent.frames import Answer, FrameInput, Ledger, Outcome, Plan
 from edge_agent.gate import Gate
 from edge_agent.head import HeadThread
-from edge_agent.journal import Journal
 from edge_agent.results import ResultPublisher
 from edge_agent.sender import Sender
 from edge_agent.state import ExplicitState
 from edge_agent.workers import Workers
-
-from split_core.errors import BundleError, ConfigError, InputError, SplitError
+from split_core.errors import ConfigError, InputError, SplitError
 from split_core.model.bundle import Bundle, open_bundle
 from split_core.model.manifest import CutEntry
 from split_core.model.runner import Runner
@@ -59,7 +56,7 @@ class EdgeAgent:
     def __init__(self, config: AgentConfig, on_answer: Callable[[Answer], None] | None = None, *,
                  ephemeral: bool = False):
         config.check()
-        self.config, self._on_answer, self._ephemeral = config, on_answer, ephemeral
+        self.config, self._ephemeral = config, ephemeral
         self.bundle = open_bundle(config.model.bundle)
         self.topics = Topics(config.root)
         self.ledger = Ledger()
@@ -68,11 +65,8 @@ class EdgeAgent:
         self._plan = Plan(1, cut.cut, config.rung())
         self._check_rung()
         self._state = ExplicitState(self.bundle)
-        self._journal = Journal(config.result.journal) if config.result.journal else None
         self._wake = threading.Condition(threading.RLock())
         self._mailbox: FrameInput | None = None
-        self._ended = threading.Condition()
-        self._awaited: dict[int, Answer | None] = {}
         self._infer_turn = threading.Lock()
         self._failure: BaseException | None = None
         self._stopped = threading.Event()
@@ -93,6 +87,9 @@ class EdgeAgent:
         self.results = ResultPublisher(self.node.session,
                                        max_results=config.result.spool_results,
                                        max_bytes=config.result.spool_kb << 10)
+        self._endings = Endings(self.bundle, config.result, self.ledger,
+                                None if ephemeral else self.results, self._result_topic,
+                                on_answer)
         self._subscribers: dict[str, Callable[[bytes], None]] = {}
         self.head = HeadThread(
             self._new_runner, self._sender, self._wake, take=self._take,
@@ -141,11 +138,10 @@ class EdgeAgent:
         self._stopped.set()
         self.head.stop()
         for frame_id in self.ledger.open_frames:
-            self._end(self._unfinished(frame_id, "agent stopped"))
+            self._endings.end(self._unfinished(frame_id, "agent stopped"))
         if not self._offline:
             self.node.stop()
-        if self._journal is not None:
-            self._journal.close()
+        self._endings.close()
 
     def wait(self) -> None:
         """Until `request_stop` or a failure, which is raised here."""
@@ -164,8 +160,7 @@ class EdgeAgent:
         _log.critical("event=thread-died error=%r", error)
         self._failure = error
         self._stopped.set()
-        with self._ended:
-            self._ended.notify_all()
+        self._endings.wake()
 
     def _raise_failure(self) -> None:
         if self._failure is not None:
@@ -240,7 +235,7 @@ class EdgeAgent:
         try:
             arrays = self.prepare(frame)
         except SplitError as e:
-            self._end(self._bare(FrameInput(frame_id, {}, source, captured_s, deadline_s),
+            self._endings.end(self._bare(FrameInput(frame_id, {}, source, captured_s, deadline_s),
                                  Outcome.FAILED, str(e)))
             return frame_id
         self._put(FrameInput(frame_id, arrays, source, captured_s, deadline_s))
@@ -249,32 +244,28 @@ class EdgeAgent:
     def fail_frame(self, source: str, reason: str, captured_s: float) -> None:
         """Count a frame whose input could not be read."""
         frame = FrameInput(self.ledger.open(), {}, source, captured_s, float("inf"))
-        self._end(self._bare(frame, Outcome.FAILED, reason))
+        self._endings.end(self._bare(frame, Outcome.FAILED, reason))
 
     def _put(self, frame: FrameInput) -> None:
         if self._stopped.is_set():
             # A source that has not noticed yet: nobody would take the frame, or end it.
-            self._end(self._bare(frame, Outcome.DROPPED, "agent stopped"))
+            self._endings.end(self._bare(frame, Outcome.DROPPED, "agent stopped"))
             return
         with self._wake:
             old, self._mailbox = self._mailbox, frame
             self._wake.notify_all()
         if old is not None:
-            self._end(self._bare(old, Outcome.DROPPED, "newer frame came"))
+            self._endings.end(self._bare(old, Outcome.DROPPED, "newer frame came"))
 
     def infer(self, frame, source: str = "") -> Answer:
         """One frame's answer. Raises InputError for a frame that does not fit the model."""
         deadline_s = 1e-3 * self.config.frame.deadline_ms
         with self._infer_turn:
             arrays, now_s, frame_id = self.prepare(frame), time.monotonic(), self.ledger.open()
-            with self._ended:
-                self._awaited[frame_id] = None
+            self._endings.expect(frame_id)
             self._put(FrameInput(frame_id, arrays, source, now_s, now_s + deadline_s))
-            with self._ended:
-                self._ended.wait_for(
-                    lambda: self._awaited[frame_id] or self._stopped.is_set(),
-                    deadline_s + _INFER_GRACE_S)
-                answer = self._awaited.pop(frame_id)
+            answer = self._endings.wait(frame_id, deadline_s + _INFER_GRACE_S,
+                                        self._stopped.is_set)
         self._raise_failure()
         if answer is None:
             raise SplitError("the agent was stopped before the frame ended"
@@ -327,15 +318,15 @@ class EdgeAgent:
             frame.frame_id, outcome, reason, frame.source, frame.captured_s,
             1e3 * (now_s - frame.captured_s), now_s > frame.deadline_s, plan.cut,
             plan.rung.name, plan.plan_id, payload_bytes, worker, stages_ms, outputs)
-        self._end(answer)
+        self._endings.end(answer)
 
     def _on_failed(self, frame: FrameInput, plan: Plan, reason: str) -> None:
         with self._wake:
             self._sender.flights.pop(frame.frame_id)
-        self._end(self._bare(frame, Outcome.FAILED, reason))
+        self._endings.end(self._bare(frame, Outcome.FAILED, reason))
 
     def _on_stale(self, frame: FrameInput) -> None:
-        self._end(self._bare(frame, Outcome.DROPPED, "past its deadline"))
+        self._endings.end(self._bare(frame, Outcome.DROPPED, "past its deadline"))
 
     def _bare(self, frame: FrameInput, outcome: Outcome, reason: str) -> Answer:
         """The end of a frame that has no outputs."""
@@ -351,30 +342,6 @@ class EdgeAgent:
         if frame is None or frame.frame_id != frame_id:
             frame = FrameInput(frame_id, {}, "", time.monotonic(), float("inf"))
         return self._bare(frame, Outcome.DROPPED, reason)
-
-    def _end(self, answer: Answer) -> None:
-        """Count, publish, write down and hand on; once a frame."""
-        try:
-            record = to_record(answer, self.bundle, top_k=self.config.result.top_k,
-                               raw_tensors=self.config.result.raw_tensors)
-        except BundleError as e:              # outputs that are not what the kind promises
-            self._end(replace(answer, outcome=Outcome.FAILED, reason=str(e), outputs=None))
-            return
-        if not self.ledger.close(answer.frame_id, answer.outcome):
-            return
-        published = not self._ephemeral and (
-            answer.outcome is not Outcome.DROPPED or self.config.result.dropped)
-        if published or self._journal is not None:
-            if published:
-                self.results.publish(self._result_topic(answer), record)
-            if self._journal is not None:
-                self._journal.write(record | {"captured_s": round(answer.captured_s, 6)})
-        with self._ended:
-            if answer.frame_id in self._awaited:
-                self._awaited[answer.frame_id] = answer
-                self._ended.notify_all()
-        if self._on_answer is not None:
-            self._on_answer(answer)
 
     def _result_topic(self, answer: Answer) -> str:
         template = self.config.result.topic
