@@ -14,8 +14,7 @@ from tests.support.rig import Rig
 LASTS_S = 150.0
 DEADLINE_MS = 600.0
 RATE_HZ = 16.0
-# After a minute of connections that last no 5 s the session takes its time to try again
-# (up to 30 s); so each fault is followed by as much peace.
+# Each fault is followed by some peace, so that what is measured is its own recovery.
 PEACE_S = 5.5
 
 
