@@ -16,7 +16,7 @@ import numpy as np
 from bench import rig
 from edge_agent.sources.files import list_pictures
 from split_core.model.bundle import open_bundle
-from split_core.model.cuts import _images, _rectified
+from split_core.model.cuts import image_tensors, rectified_tensors
 from split_core.model.graph import read_graph
 from split_core.model.runner import Runner
 from split_core.pictures import prepare, read_picture
@@ -33,7 +33,7 @@ PHOTOS = 12
 def measure(model: Path, photos: str, image: dict, folder: Path) -> list[dict]:
     source = model.read_bytes()
     graph = read_graph(source)
-    rectified, images = _rectified(graph), _images(graph)
+    rectified, images = rectified_tensors(graph), image_tensors(graph)
     path = folder / "m.split.tflite"
     path.write_bytes(split_model(model, cuts="all", image=image))
     bundle = open_bundle(path)

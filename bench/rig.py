@@ -76,8 +76,8 @@ def save(name: str, rows) -> Path:
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps({
-        "machine": {"cpu": _cpu(), "cores": os.cpu_count(), "system": platform.system(),
-                    "python": platform.python_version()},
+        "machine": {"architecture": platform.machine(), "cores": os.cpu_count(),
+                    "system": platform.system(), "python": platform.python_version()},
         "results": rows}, indent=1) + "\n")
     return path
 
@@ -87,12 +87,3 @@ def progress(text: str) -> None:
     if sys.stderr.isatty():
         print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
-
-def _cpu() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith(("model name", "Model")):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.machine()

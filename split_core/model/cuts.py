@@ -43,7 +43,7 @@ def find_cuts(graph: Graph) -> tuple[Cut, ...]:
     """
     macs = [op_macs(graph, op) for op in graph.ops]
     total = sum(macs)
-    rectified, images = _rectified(graph), _images(graph)
+    rectified, images = rectified_tensors(graph), image_tensors(graph)
     last_use = {t: op.index for op in graph.ops for t in op.inputs if t >= 0}
     first_use = {}
     for op in graph.ops:
@@ -88,7 +88,7 @@ def _can_cut(graph: Graph, k: int, boundary, first_use, last_use) -> bool:
     )
 
 
-def _images(graph: Graph) -> frozenset[int]:
+def image_tensors(graph: Graph) -> frozenset[int]:
     """Inputs that look like pictures, and mere re-codings of them."""
     found = {t for t in graph.inputs
              if len(graph.spec(t).shape) == 4 and graph.spec(t).channels in (1, 3, 4)}
@@ -106,7 +106,7 @@ def estimate_coded_bytes(spec: TensorSpec, *, rectified: bool, image: bool) -> i
     return max(1, round(spec.elements * bits / 8))
 
 
-def _rectified(graph: Graph) -> frozenset[int]:
+def rectified_tensors(graph: Graph) -> frozenset[int]:
     """Tensors that are zero for much of their range: behind a ReLU, or quantized so that
     their lowest stored value is real zero (converters fold the ReLU into that)."""
     lowest = {"uint8": 0, "int8": -128}

@@ -8,7 +8,7 @@ from split_core.errors import ConfigError, LinkDown, MessageError, PermissionRef
 from split_core.session import BrokerOptions, Publication, Received, TlsOptions
 from tests.split_core.session_probe import Probe, probing, wait_for
 from tests.support.brokers import Mosquitto, amqtt_broker, free_port, make_certificates
-from tests.support.proxy import Proxy
+from split_lab.link import Proxy
 
 
 @pytest.fixture(scope="module")

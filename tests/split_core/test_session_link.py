@@ -10,7 +10,7 @@ from split_core.session import BrokerOptions, Publication, TlsOptions
 from split_core.session.socket_recipe import SEND_BUFFER_BYTES, UNSENT_LOW_WATER_BYTES
 from tests.split_core.session_probe import probing, wait_for
 from tests.support.brokers import Mosquitto, make_certificates
-from tests.support.proxy import Proxy
+from split_lab.link import Proxy
 
 
 @pytest.fixture(scope="module")
