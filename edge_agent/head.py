@@ -55,6 +55,7 @@ class HeadThread:
                             lossless={s.input for s in bundle.manifest.states})
         self.times = SegmentTimes(len(bundle.manifest.segments))
         self._bundle, self._stopping = bundle, False
+        self._in_fallback = False        # fallbacks do not interrupt each other
         self._encode_s = 0.0
         self.ready = threading.Event()
         self.runtime = ""
@@ -194,8 +195,6 @@ class HeadThread:
                 self._finish_due()
         return True
 
-    _in_fallback = False
-
     def _finish_due(self) -> None:
         while True:
             with self._wake:
@@ -240,7 +239,7 @@ class HeadThread:
         self._in_fallback = True
         try:
             whole = self._run_segments(live, first, len(self._bundle.manifest.segments),
-                                       lambda: self._sender.ledger_closed(flight))
+                                       lambda: self._sender.has_ended(flight))
         except (SplitError, ValueError) as e:
             _log.error("event=fallback-failed frame=%d error=%s", frame.frame_id, e)
             self._on_failed(frame, plan, str(e))

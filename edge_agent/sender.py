@@ -63,7 +63,7 @@ class Sender:
 
         def make_body(now_s: float) -> bytes | None:
             left_s = frame.deadline_s - now_s
-            if left_s <= 0 or self.ledger_closed(flight):
+            if left_s <= 0 or self.has_ended(flight):
                 return None
             flight.sent_s = now_s
             return m.push_frame(m.Frame(
@@ -76,7 +76,8 @@ class Sender:
         self.flights.add(flight)
         self.node.send(flight.outgoing)
 
-    def ledger_closed(self, flight: Flight) -> bool:
+    def has_ended(self, flight: Flight) -> bool:
+        """Whether somebody else has ended this flight."""
         return self.flights.get(flight.frame.frame_id) is not flight
 
     def _sent(self, now_s: float) -> None:
