@@ -102,6 +102,9 @@ class Outbox:
             return False
         outgoing = lane.popleft()
         body = None if outgoing.cancelled else outgoing.make_body(self._clock())
+        # What makes the body usually holds the frame, which holds this message: a circle that
+        # would keep 98 kB a frame until the garbage collector comes by.
+        outgoing.make_body = _nothing
         if body is None:
             return True                           # given up; look at the next
         try:
