@@ -109,9 +109,7 @@ def test_memory_is_flat_over_ten_minutes(slow_rig, slow, record_property):
     minutes = [round(m, 1) for m in resident[::2]] + [round(resident[-1], 1)]
     print(f"resident MB by the minute {minutes}")
     record_property("resident_mb", minutes)
-    # One in a thousand is allowed to a machine that does other things in ten minutes.
-    ages = sorted(ages_ms(slow))
-    assert ages[int(0.999 * len(ages))] < MOST_MS
+    assert max(ages_ms(slow)) < MOST_MS
     # The history of 6000 frames is 2 MB of it. What leaks does not slow down, what settles does.
     assert max(resident) < resident[0] + 6.0
     half = len(resident) // 2
