@@ -205,11 +205,16 @@ def test_results_made_without_a_broker_are_published_later_with_their_age(tmp_pa
         assert device.agent.results.waiting == 200
         rig.proxy.heal()
         device.wait_until_ready()
-        assert device.agent.infer(device.inputs[0]).outcome == Outcome.REMOTE
-        rig.observer.wait(lambda _: len(rig.results_of(device)) >= 201, 10, "201 results")
+        # The first ones may still find the link busy with the old results.
+        answers = []
+        while not answers or answers[-1].outcome is not Outcome.REMOTE:
+            answers.append(device.agent.infer(device.inputs[0]))
+            assert answers[-1].reason in ("", "link busy") and len(answers) < 100, answers
+        count = 200 + len(answers)
+        rig.observer.wait(lambda _: len(rig.results_of(device)) >= count, 10, f"{count} results")
         wait_until(lambda: not device.agent.results.waiting, 5, "the broker's acknowledgements")
         records = [s.record for s in rig.results_of(device)]
-        assert [r["frame_id"] for r in records] == list(range(1, 202)), "each once, in order"
+        assert [r["frame_id"] for r in records] == list(range(1, count + 1)), "once, in order"
         assert all(0 < r["age_ms"] < 1e4 for r in records[:200])
         assert records[0]["age_ms"] > records[199]["age_ms"]
-        assert "age_ms" not in records[200]
+        assert not any("age_ms" in r for r in records[200:])
