@@ -5,6 +5,10 @@
 The three take turns in one run, so that a change of clock or neighbour hits all of
 them. A kernel that clearly loses to NumPy makes the exit status 1. NumPy gets its
 temporaries allocated in advance, and for the quantizer is let off handling NaN.
+
+The transform codec follows, in nanoseconds an element: its stages on both sets of loops
+(cext.simd), NumPy's products, and zstd level 1 on the same symbols as bytes. The coder
+loses if coding and decoding take twice as long as zstd's.
 """
 
 import argparse
@@ -17,10 +21,14 @@ from pathlib import Path
 from typing import Callable
 
 import numpy as np
+import zstandard
 
 import cext
 
 SHAPES = [(14, 14, 64), (28, 28, 32), (112, 112, 16)]
+CODEC_SHAPES = [(14, 14, 64), (7, 7, 160)]
+CODEC_BITS = 1.5        # a coefficient: what a frame at a useful quality has
+CODEC_STEP = 8.0
 
 # One sample repeats a call until it takes this long: a thousand times the clock's
 # resolution, and short enough that a few samples fit between two interruptions.
@@ -105,6 +113,80 @@ def lost(row):
     return row["speedup_vs_numpy"] < 0.9
 
 
+def codec_frame(shape, rng):
+    """Orthogonal matrices, exponents that fall over frequency and channel, and a tensor that has them."""
+    height, width, channels = shape
+    y, x, c = np.ogrid[:height, :width, :channels]
+    fall = (-4 * c / channels - 3.5 * np.log2(1 + (x + y) / 2)).ravel()
+    n, low, high = fall.size, -10.0, 30.0
+    while high - low > 1e-3:
+        level = (low + high) / 2
+        exponents = np.rint(16 * (fall + level)).astype(np.int16)
+        low, high = (low, level) if cext.expected_bits(exponents, 0) > CODEC_BITS * n else (level, high)
+    matrices = [np.linalg.qr(rng.normal(size=(k, k)))[0].astype(np.float32) for k in (channels, height, width)]
+    coefficients = rng.laplace(size=n) * 2 ** ((fall + level) / 2) * CODEC_STEP / 2**0.5
+    tensor = np.zeros(n, np.int8)
+    cext.Transform((1, height, 1, width, channels), "int8", *matrices, np.zeros(n)).inverse(
+        np.rint(coefficients * 16).clip(-32767, 32767).astype(np.int16), 1 / 16, tensor)
+    return tensor, exponents, matrices
+
+
+def measure_codec(shape, rng, rounds):
+    """One row: every stage of the codec, in turns with NumPy and zstd."""
+    height, width, channels = shape
+    tensor, exponents, matrices = codec_frame(shape, rng)
+    n, offset = tensor.size, np.zeros(tensor.size, np.float32)
+    symbols, again, back = np.zeros(n, np.int16), np.zeros(n, np.int16), np.zeros(n, np.int8)
+    out = np.zeros(cext.max_coded_bytes(n), np.uint8)
+    paths = {simd: cext.Transform((1, height, 1, width, channels), "int8", *matrices, offset, simd=simd)
+             for simd in dict.fromkeys((cext.simd, "baseline"))}
+    paths[cext.simd].forward(tensor, symbols, 1 / CODEC_STEP)
+    coded = out[:cext.encode_symbols(symbols, exponents, 0, out)].copy()
+    base, fine = np.zeros(n, np.int16), np.zeros(n, np.int16)
+    cext.split_base(symbols, base, exponents, 51)
+    refined = out[:cext.encode_refinement(symbols, base, exponents, 51, out)].copy()
+    as_bytes = symbols.clip(-128, 127).astype(np.int8).tobytes()
+    packer, unpacker = zstandard.ZstdCompressor(level=1), zstandard.ZstdDecompressor()
+    packed = packer.compress(as_bytes)
+    numpy_forward = _numpy_forward(shape, matrices, offset)
+
+    def encode(transform):
+        transform.forward(tensor, again, 1 / CODEC_STEP)
+        cext.encode_symbols(again, exponents, 0, out)
+
+    contenders = {}
+    for simd, transform in paths.items():
+        contenders[f"forward/{simd}"] = lambda t=transform: t.forward(tensor, again, 1 / CODEC_STEP)
+        contenders[f"inverse/{simd}"] = lambda t=transform: t.inverse(symbols, CODEC_STEP, back)
+        contenders[f"forward and encode/{simd}"] = lambda t=transform: encode(t)
+    contenders |= {
+        "forward/numpy": lambda: numpy_forward(tensor, again),
+        "encode_symbols": lambda: cext.encode_symbols(symbols, exponents, 0, out),
+        "decode_symbols": lambda: cext.decode_symbols(coded, exponents, 0, again),
+        "encode_refinement": lambda: cext.encode_refinement(symbols, base, exponents, 51, out),
+        "decode_refinement": lambda: cext.decode_refinement(refined, base, exponents, 51, fine),
+        "zstd compress": lambda: packer.compress(as_bytes),
+        "zstd decompress": lambda: unpacker.decompress(packed),
+    }
+    repeats = {name: _repeats(call) for name, call in contenders.items()}
+    samples = {name: [] for name in contenders}
+    for _ in range(rounds):
+        for name, call in contenders.items():
+            samples[name].append(_time(call, repeats[name]) * 1e9 / n)
+    return {"kernel": "codec", "shape": list(shape), "coded_bytes": coded.size, "refinement_bytes": refined.size,
+            "expected_bytes": round(cext.expected_bits(exponents, 0) / 8), "zstd_bytes": len(packed),
+            "ns": {name: round(statistics.median(values), 3) for name, values in samples.items()}}
+
+
+def codec_lost(row):
+    """What of the codec is slower than its yardstick allows."""
+    ns = row["ns"]
+    if ns[f"forward/{cext.simd}"] > ns["forward/numpy"] / 0.9:
+        yield f"forward {row['shape']}"
+    if ns["encode_symbols"] + ns["decode_symbols"] > 2 * (ns["zstd compress"] + ns["zstd decompress"]):
+        yield f"encode_symbols and decode_symbols {row['shape']}"
+
+
 def main(argv=None):
     parser = argparse.ArgumentParser(prog="bench.kernels", description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here as JSON")
@@ -127,12 +209,19 @@ def main(argv=None):
                       for name in ("ours", "numpy", "memcpy")}
             print(f"{row['kernel']:<20}{'x'.join(map(str, shape)):<13}{spread['ours']:>16}{spread['numpy']:>20}"
                   f"{spread['memcpy']:>14}{row['speedup_vs_numpy']:>9.1f}x{row['times_memcpy']:>10.1f}")
+    losers = [f"{row['kernel']} {row['shape']}" for row in rows if lost(row)]
+    for shape in CODEC_SHAPES:
+        row = measure_codec(shape, rng, args.rounds)
+        rows.append(row)
+        print(f"\ntransform codec, {'x'.join(map(str, shape))}, int8, ns an element; coded {row['coded_bytes']} bytes,"
+              f" expected {row['expected_bytes']}, zstd {row['zstd_bytes']}")
+        print("\n".join(f"  {name:<34}{value:>8.2f}" for name, value in row["ns"].items()))
+        losers += codec_lost(row)
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(rows, indent=1) + "\n")
-    losers = [f"{row['kernel']} {row['shape']}" for row in rows if lost(row)]
     if losers:
-        print(f"slower than NumPy: {', '.join(losers)}", file=sys.stderr)
+        print(f"slower than NumPy or zstd: {', '.join(losers)}", file=sys.stderr)
     return 1 if losers else 0
 
 
@@ -166,6 +255,27 @@ def _numpy_quantize(src, dst, temporary, lo, inv_step, top):
     np.rint(temporary, out=temporary)
     np.clip(temporary, np.float32(0), top, out=temporary)
     np.copyto(dst, temporary, casting="unsafe")
+
+
+def _numpy_forward(shape, matrices, offset):
+    """BLAS takes as many cores as it likes."""
+    height, width, channels = shape
+    channel, row, column = matrices
+    a, b = np.empty((2, height, width, channels), np.float32)
+
+    def forward(src, symbols):
+        np.copyto(a, src.reshape(shape))
+        np.matmul(a.reshape(-1, channels), channel.T, out=b.reshape(-1, channels))
+        np.matmul(column, b, out=a)
+        np.matmul(row, a.reshape(height, -1), out=b.reshape(height, -1))
+        flat = b.ravel()
+        np.subtract(flat, offset, out=flat)
+        np.multiply(flat, np.float32(1 / CODEC_STEP), out=flat)
+        np.rint(flat, out=flat)
+        np.clip(flat, np.float32(-32767), np.float32(32767), out=flat)
+        np.copyto(symbols, flat, casting="unsafe")
+
+    return forward
 
 
 def _numpy_lookup_f32(src, dst, table):
