@@ -5,7 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
-NAMES = ("kernels", "segments", "round_trip", "memory", "coded_bits", "agreement", "demo")
+NAMES = ("kernels", "segments", "round_trip", "memory", "coded_bits", "codec", "agreement",
+         "demo")
 
 
 def main() -> int:

@@ -20,7 +20,8 @@ from split_core.model.cuts import image_tensors, rectified_tensors
 from split_core.model.graph import read_graph
 from split_core.model.runner import Runner
 from split_core.pictures import prepare, read_picture
-from split_core.wire.payload import Coder, Rung
+from split_core.wire.payload import Coder
+from split_core.wire.rungs import Rung
 from split_lab.split import split_model
 
 MODELS = [("tf2_mobilenet_v2_1.0_224_ptq", "images/calibration", {}),

@@ -4,6 +4,9 @@ Interpreters and coders are used by one thread at a time, as ``_busy`` says. Tha
 thread, but for a frame that comes when nothing waits and takes a moment only: the network
 thread serves it at once, and spares it two hand-overs. A bundle is loaded when its first frame
 comes up, and the least recently used leaves when too many are.
+
+A frame in two layers whose answer by the first is not sure enough is asked about once more:
+it waits in `Bases` with that answer, and comes back as a job when its refinement arrives.
 """
 
 from __future__ import annotations
@@ -14,14 +17,23 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from cloud_side.admission import Admission, Job, Turned
+from cloud_side.bases import Base, Bases, RefinementJob, give_up_s
 from cloud_side.store import BundleStore
 from split_core.errors import BundleError, MessageError, SplitError
+from split_core.model.bundle import Bundle
+from split_core.model.certainty import certainty
 from split_core.model.runner import Runner
-from split_core.wire.messages import Reason, Result, StageTimes, clamp_us
-from split_core.wire.payload import RAW, Coder
+from split_core.tensors import to_real
+from split_core.wire.messages import (
+    Codec, Reason, Refinement, Result, StageTimes, clamp_us,
+)
+from split_core.wire.payload import Coder, Layers
+from split_core.wire.rungs import RAW
 
 _log = logging.getLogger(__name__)
 # What the network thread may stop for. A hand-over to the tail thread and back costs 0.1 ms
@@ -39,20 +51,33 @@ class _Loaded:
     coder: Coder
 
 
+@dataclass(frozen=True, slots=True)
+class _Doubt:
+    """A base layer, and how sure the answer is that it gave."""
+
+    layers: Layers
+    margin: float
+
+
 class TailThread:
-    """Runs tails one after another. ``on_result(job, result)`` and ``on_turned(turned,
-    detail)`` are called on this thread."""
+    """Runs tails one after another.
+
+    ``on_result(job, result)``, ``on_turned(turned, detail)`` and ``on_unsure(base, margin)``,
+    which is to ask for a refinement, are called on this thread or the network thread.
+    """
 
     def __init__(self, store: BundleStore, admission: Admission, *, runtime: str | None,
                  threads: int, max_loaded: int,
                  on_result: Callable[[Job, Result], None],
                  on_turned: Callable[[Turned, str], None],
+                 on_unsure: Callable[[Base, float], None],
                  on_loaded: Callable[[], None],
                  on_fatal: Callable[[BaseException], None]):
         self._store, self._admission = store, admission
         self._runtime, self._threads, self._max_loaded = runtime, threads, max_loaded
         self._on_result, self._on_turned = on_result, on_turned
-        self._on_loaded, self._on_fatal = on_loaded, on_fatal
+        self._on_unsure, self._on_loaded, self._on_fatal = on_unsure, on_loaded, on_fatal
+        self._bases = Bases()
         self._loaded: OrderedDict[bytes, _Loaded] = OrderedDict()
         self._to_load: set[bytes] = set()
         self._touched_s: dict[bytes, float] = {}
@@ -91,6 +116,31 @@ class TailThread:
         self._done()
         return None
 
+    def refine(self, sender: str, refinement: Refinement, first_s: float, now_s: float) -> bool:
+        """Serve the second pass of a frame, or queue it; False if none waits for this. Where
+        there is no time for it the first answer goes out. For the network thread."""
+        with self._wake:
+            base = self._bases.take(sender, refinement.session, refinement.frame_id)
+        if base is None:
+            return False
+        turned = self.offer(RefinementJob(sender, base.job.frame, first_s, now_s, base,
+                                          refinement), now_s)
+        if turned is not None:
+            self._turn(turned, "")
+        return True
+
+    def give_up_waiting(self) -> None:
+        """Send the answers of frames whose refinement did not come. From any thread."""
+        with self._wake:
+            due = self._bases.take_due(time.monotonic())
+        for base in due:
+            self._on_result(base.job, base.result)
+
+    def forget_waiting(self) -> None:
+        """The link is down: nobody will refine what waits, or take its answer."""
+        with self._wake:
+            self._bases.clear()
+
     def _is_quick(self, job: Job) -> bool:
         expected_s = self._admission.expected_s(job)
         return (not self._busy and not len(self._admission) and not self._to_load
@@ -128,7 +178,7 @@ class TailThread:
         if preload:
             self._preload(preload)
         for turned in late:
-            self._on_turned(turned, "budget used up while waiting")
+            self._turn(turned, "budget used up while waiting")
         if job is not None:
             self._serve(job)
         return True
@@ -141,21 +191,45 @@ class TailThread:
     def _serve(self, job: Job) -> None:
         taken_s = time.monotonic()
         try:
-            result = self._answer(job, taken_s)
+            result, doubt = self._answer(job)
         except MessageError as e:
-            self._on_turned(Turned(job, Reason.INVALID, 0.0), str(e))
+            self._turn(Turned(job, Reason.INVALID, 0.0), str(e))
         except SplitError as e:
-            self._on_turned(Turned(job, Reason.FAILED, 0.0), str(e))
+            self._turn(Turned(job, Reason.FAILED, 0.0), str(e))
         except Exception as e:  # one frame's, or one model's; the others must go on
             if repr(e) not in self._told and len(self._told) < _MAX_UNFIT:
                 self._told.add(repr(e))
                 _log.exception("event=tail-failed sender=%s", job.sender)
-            self._on_turned(Turned(job, Reason.FAILED, 0.0), f"{type(e).__name__}: {e}")
+            self._turn(Turned(job, Reason.FAILED, 0.0), f"{type(e).__name__}: {e}")
         else:
             self._admission.on_served(job, time.monotonic() - taken_s)
-            self._on_result(job, result)
+            if doubt is None or not self._wait_for_more(job, result, doubt):
+                self._on_result(job, result)
 
-    def _answer(self, job: Job, taken_s: float) -> Result:
+    def _turn(self, turned: Turned, detail: str) -> None:
+        """Turn a job away. A second pass has a first answer, which is better than none."""
+        job = turned.job
+        if isinstance(job, RefinementJob) and turned.reason is not Reason.INVALID:
+            self._on_result(job.base.job, job.base.result)
+        else:
+            self._on_turned(turned, detail)
+
+    def _wait_for_more(self, job: Job, result: Result, doubt: _Doubt) -> bool:
+        """Hold an unsure answer and ask for the rest; False without time for a second tail."""
+        now_s = time.monotonic()
+        base = Base(job, doubt.layers, result, give_up_s(job.deadline_s, now_s))
+        with self._wake:
+            busy_s = self._admission.wait_s() + self._admission.expected_s(job)
+            # One that comes at the last moment must still be served in time.
+            if now_s >= base.give_up_s or base.give_up_s + busy_s > job.deadline_s:
+                return False
+            gone = self._bases.hold(base)
+        for old in gone:
+            self._on_result(old.job, old.result)
+        self._on_unsure(base, doubt.margin)
+        return True
+
+    def _answer(self, job: Job) -> tuple[Result, _Doubt | None]:
         loaded, frame = self._get(job.frame.bundle_id), job.frame
         bundle = loaded.runner.bundle
         boundary = bundle.boundary(frame.cut)
@@ -163,7 +237,12 @@ class TailThread:
             raise MessageError(f"frame of {frame.tensors} tensors, cut {frame.cut} has"
                                f" {len(boundary)}")
         begin_s = time.monotonic()
-        arrays = loaded.coder.decode(frame.payload, boundary)
+        refined = isinstance(job, RefinementJob)
+        if refined:
+            layers = None
+            arrays = loaded.coder.refine(job.base.layers, job.refinement.payload)
+        else:
+            arrays, layers = loaded.coder.decode_layers(frame.payload, boundary)
         decoded_s = time.monotonic()
         tensors = loaded.runner.run(dict(zip(bundle.cut(frame.cut).boundary, arrays)),
                                     frame.cut, bundle.last_cut)
@@ -171,7 +250,7 @@ class TailThread:
         names = bundle.tail_outputs(frame.cut)
         payload = loaded.coder.encode([tensors[n] for n in names],
                                       [bundle.specs[n] for n in names], RAW)
-        return Result(
+        result = Result(
             frame.session, frame.frame_id, frame.plan_id,
             StageTimes(
                 receive_us=clamp_us(job.complete_s - job.first_s),
@@ -180,8 +259,13 @@ class TailThread:
                 tail_us=clamp_us(ran_s - decoded_s),
                 encode_us=clamp_us(time.monotonic() - ran_s),
             ),
-            len(names), payload,
+            len(names), payload, refined,
         )
+        if refined:
+            result = replace(result, stages=job.base.result.stages + result.stages)
+        if layers is None or frame.codec is not Codec.LAYERED:
+            return result, None
+        return result, _doubt(bundle, layers, tensors)
 
     def _get(self, digest: bytes) -> _Loaded:
         loaded = self._loaded.get(digest)
@@ -219,4 +303,14 @@ class TailThread:
         _log.info("event=bundle-loaded bundle=%s model=%s runtime=%s ms=%.0f",
                   bundle.id_hex[:16], bundle.manifest.name, runner.runtime,
                   1e3 * (time.monotonic() - begin_s))
-        return _Loaded(runner, Coder(clips=bundle.clips, image=bundle.manifest.image))
+        return _Loaded(runner, Coder(clips=bundle.clips, image=bundle.manifest.image,
+                                     codings=bundle.codings))
+
+
+def _doubt(bundle: Bundle, layers: Layers, tensors: dict[str, np.ndarray]) -> _Doubt | None:
+    """None for an answer that is sure enough, is no classification, or not the tail's."""
+    name = bundle.manifest.outputs[0]
+    if bundle.manifest.answer.kind != "classification" or name not in tensors:
+        return None
+    margin = certainty(to_real(tensors[name], bundle.specs[name]))
+    return _Doubt(layers, margin) if margin < layers.margin else None

@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass
 
 from cloud_side.admission import Admission, Job, Turned
+from cloud_side.bases import Base
 from cloud_side.config import WorkerConfig
 from cloud_side.store import BundleStore
 from cloud_side.tail import TailThread
@@ -52,7 +53,8 @@ class CloudWorker:
         self.config = config
         self.topics = Topics(config.root)
         self.store = BundleStore(config.store.path, config.store.max_mb << 20)
-        self.counts = {"results": 0, "refused": 0}
+        # Of refinements: asked for, in a result, and come when nothing waited for them.
+        self.counts = {"results": 0, "refused": 0, "asked": 0, "refined": 0, "idle": 0}
         self.runtime = resolve_runtime(config.run.runtime)
         self._held = frozenset(self.store.digests())
         self._fetches: dict[bytes, _Fetch] = {}
@@ -62,14 +64,14 @@ class CloudWorker:
             self.store, Admission(config.run.max_queue), runtime=self.runtime,
             threads=config.run.threads, max_loaded=config.run.max_loaded,
             on_result=self._send_result, on_turned=self._send_refusal,
-            on_loaded=self._publish_status, on_fatal=self._fail,
+            on_unsure=self._ask_refinement, on_loaded=self._publish_status, on_fatal=self._fail,
         )
         self.node = Node(
             config.broker.options(), self.topics, node_id=config.id,
             status_topic=self.topics.worker_up(config.id, "status"),
             inbox_filter=self.topics.worker_inbox_filter(config.id),
             status_of=self._status, on_message=self._received, on_up=self._up,
-            on_fatal=self._fail,
+            on_down=lambda reason: self._tail.forget_waiting(), on_fatal=self._fail,
         )
 
     def start(self) -> None:
@@ -119,6 +121,8 @@ class CloudWorker:
         match message.kind:
             case m.Kind.FRAME:
                 self._frame(sender, m.pull_frame(message.body), message.first_s)
+            case m.Kind.REFINEMENT:
+                self._refinement(sender, m.pull_refinement(message.body), message.first_s)
             case m.Kind.BLOB_PART:
                 self._blob_part(sender, m.pull_blob_part(message.body))
             case kind:
@@ -135,7 +139,18 @@ class CloudWorker:
         if turned is not None:
             self._send_refusal(turned, "")
 
+    def _refinement(self, sender: str, refinement: m.Refinement, first_s: float) -> None:
+        if not self._tail.refine(sender, refinement, first_s, time.monotonic()):
+            self.counts["idle"] += 1       # given up, or never asked for
+
     # -- results, from the tail thread
+
+    def _ask_refinement(self, base: Base, margin: float) -> None:
+        frame = base.job.frame
+        self.counts["asked"] += 1
+        self._send(base.job.sender, m.Kind.REFINEMENT_REQUEST, m.push_refinement_request(
+            m.RefinementRequest(frame.session, frame.frame_id, margin)))
+        self.node.session.call_at(base.give_up_s, self._tail.give_up_waiting)
 
     def _send_result(self, job: Job, result: m.Result) -> None:
         body = m.push_result(result)
@@ -144,6 +159,7 @@ class CloudWorker:
                                f"result of {len(body)} bytes, at most {MAX_MESSAGE_BYTES}")
             return
         self.counts["results"] += 1
+        self.counts["refined"] += result.refined
         self._send(job.sender, m.Kind.RESULT, body)
 
     def _send_refusal(self, turned: Turned, detail: str) -> None:

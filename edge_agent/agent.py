@@ -33,8 +33,9 @@ from split_core.model.runner import Runner
 from split_core.node import Node
 from split_core.version import VERSION
 from split_core.wire.chunks import VERSIONS_ACCEPTED
-from split_core.wire.messages import Codec, StageTimes
+from split_core.wire.messages import Codec, Result
 from split_core.wire.records import DeviceInfo, DeviceStatus, PlanRecord
+from split_core.wire.rungs import Rung
 from split_core.wire.topics import Topics
 
 _log = logging.getLogger(__name__)
@@ -44,10 +45,16 @@ _INFER_GRACE_S = 60.0
 
 
 def default_cut(bundle: Bundle) -> CutEntry:
-    """The cheapest to send of those with at most half of the work before them."""
+    """The cheapest to send of those with at most half of the work before them; a calibrated
+    one where there is."""
     cuts = bundle.manifest.cuts[:-1]
     light = [c for c in cuts if 2 * c.macs_before <= bundle.manifest.macs] or list(cuts[:1])
-    return min(light, key=lambda c: (c.coded_bytes, c.cut))
+    return min([c for c in light if c.rate] or light, key=lambda c: (c.coded_bytes, c.cut))
+
+
+def default_rung(bundle: Bundle, cut: int) -> Rung:
+    """Hardly to be told from the whole model where the cut is calibrated, else 4 bits."""
+    return Rung.parse("q4" if bundle.rate(cut) is None else "kl0.02")
 
 
 class EdgeAgent:
@@ -62,7 +69,7 @@ class EdgeAgent:
         self.ledger = Ledger()
         cut = self.bundle.cut(config.plan.cut if config.plan.cut is not None
                               else default_cut(self.bundle).cut)
-        self._plan = Plan(1, cut.cut, config.rung())
+        self._plan = Plan(1, cut.cut, config.rung() or default_rung(self.bundle, cut.cut))
         self._check_rung()
         self._state = ExplicitState(self.bundle)
         self._wake = threading.Condition(threading.RLock())
@@ -97,11 +104,13 @@ class EdgeAgent:
             on_failed=self._on_failed, on_stale=self._on_stale, on_fatal=self.fail)
 
     def _check_rung(self) -> None:
-        if self._plan.rung.codec is not Codec.JPEG:
-            return
-        if self._plan.cut != 0 or self.bundle.manifest.image is None:
-            raise ConfigError(f"plan.rung {self._plan.rung.name} is for cut 0 of a model whose"
-                              f" input is a picture; the cut is {self._plan.cut}")
+        rung, cut = self._plan.rung, self._plan.cut
+        if rung.codec is Codec.IMAGE and (cut != 0 or self.bundle.manifest.image is None):
+            raise ConfigError(f"plan.rung {rung.name} is for cut 0 of a model whose"
+                              f" input is a picture; the cut is {cut}")
+        if rung.calibrated and cut != self.bundle.last_cut and self.bundle.rate(cut) is None:
+            raise ConfigError(f"plan.rung {rung.name} needs a bundle that is calibrated at cut"
+                              f" {cut}; make one with `edge-agent calibrate`, or choose q4")
 
     # -- life
 
@@ -293,31 +302,38 @@ class EdgeAgent:
 
     # -- frames out
 
-    def _on_result(self, flight: Flight, tensors: dict[str, np.ndarray], stages: StageTimes,
+    def _on_result(self, flight: Flight, tensors: dict[str, np.ndarray], result: Result,
                    round_trip_s: float) -> None:
+        stages = result.stages
         worker_us = stages.queue_us + stages.decode_us + stages.tail_us + stages.encode_us
+        link_ms = 1e3 * round_trip_s - 1e-3 * worker_us - flight.stages_ms.get("refine", 0.0)
         times = flight.stages_ms | {
-            "link": max(0.0, 1e3 * round_trip_s - 1e-3 * worker_us),
+            "link": max(0.0, link_ms),
             "queue": 1e-3 * stages.queue_us, "decode": 1e-3 * stages.decode_us,
             "tail": 1e-3 * stages.tail_us, "reply": 1e-3 * stages.encode_us,
         }
+        layered = flight.plan.rung.codec is Codec.LAYERED
         self._finish(flight.frame, flight.plan, Outcome.REMOTE, "", tensors, times,
-                     flight.payload_bytes, flight.worker)
+                     flight.payload_bytes, worker=flight.worker,
+                     predicted_kl=(flight.base_kl if layered and not result.refined
+                                   else flight.predicted_kl),
+                     refined=result.refined if layered else None)
 
     def _on_local(self, frame: FrameInput, plan: Plan, outcome: Outcome, reason: str,
                   tensors: dict[str, np.ndarray], stages_ms: dict[str, float],
                   payload_bytes: int) -> None:
-        self._finish(frame, plan, outcome, reason, tensors, stages_ms, payload_bytes, None)
+        self._finish(frame, plan, outcome, reason, tensors, stages_ms, payload_bytes)
 
     def _finish(self, frame: FrameInput, plan: Plan, outcome: Outcome, reason: str,
                 tensors: dict[str, np.ndarray], stages_ms: dict[str, float],
-                payload_bytes: int, worker: str | None) -> None:
+                payload_bytes: int, **remote) -> None:
         outputs = {n: tensors[n] for n in self.bundle.manifest.outputs}
         now_s = time.monotonic()
         answer = Answer(
             frame.frame_id, outcome, reason, frame.source, frame.captured_s,
             1e3 * (now_s - frame.captured_s), now_s > frame.deadline_s, plan.cut,
-            plan.rung.name, plan.plan_id, payload_bytes, worker, stages_ms, outputs)
+            plan.rung.name, plan.plan_id, payload_bytes, stages_ms=stages_ms, outputs=outputs,
+            **remote)
         self._endings.end(answer)
 
     def _on_failed(self, frame: FrameInput, plan: Plan, reason: str) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from edge_agent.frames import Answer
 from split_core.errors import BundleError
 from split_core.model.bundle import Bundle
-from split_core.tensors import TensorSpec
+from split_core.tensors import to_real
 
 
 def read_answer(bundle: Bundle, outputs: dict[str, np.ndarray], top_k: int = 5) -> dict:
@@ -36,14 +36,6 @@ def _read(bundle: Bundle, outputs: dict[str, np.ndarray], top_k: int) -> dict:
             real = [to_real(a, s) for a, s in zip(arrays, specs)]
             return {"objects": detections(real, labels)}
     return {}
-
-
-def to_real(array: np.ndarray, spec: TensorSpec) -> np.ndarray:
-    """Stored values as real ones (TFLite affine quantization)."""
-    if spec.quantization is None or array.dtype.kind == "f":
-        return array
-    q = spec.quantization
-    return (array.astype(np.float32) - q.zero_point) * np.float32(q.scale)
 
 
 def _label(labels: tuple[str, ...], index: int) -> str | None:
@@ -90,6 +82,8 @@ def to_record(answer: Answer, bundle: Bundle, *, top_k: int, raw_tensors: bool) 
         "plan_id": answer.plan_id,
         "worker": answer.worker,
         "payload_bytes": answer.payload_bytes,
+        "predicted_kl": answer.predicted_kl and float(f"{answer.predicted_kl:.4g}"),
+        "refined": answer.refined,
         "stages_ms": {k: round(v, 3) for k, v in answer.stages_ms.items()},
         "total_ms": round(answer.total_ms, 3),
     }

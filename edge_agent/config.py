@@ -9,7 +9,7 @@ import msgspec
 
 from split_core.config import BrokerConfig, load_toml
 from split_core.errors import ConfigError
-from split_core.wire.payload import Rung
+from split_core.wire.rungs import Rung
 from split_core.wire.topics import DEFAULT_ROOT, check_node_id, check_root
 
 
@@ -34,8 +34,10 @@ class PlanConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # Number of ops that run here; the model's number of ops is all-local. By default the
     # cheapest to send of those with at most half of the work on the device.
     cut: int | None = None
-    # "raw", "q1" to "q8" (bits), or "jpeg1" to "jpeg100" (cut 0 of an image model).
-    rung: str = "q4"
+    # "raw"; "q1" to "q8" (bits); "jpeg1" to "jpeg100" or "webp1" to "webp100" (cut 0 of an image
+    # model); of a calibrated cut "kl0.02" (divergence from the whole model, nats) or "b2500"
+    # (bytes), with "+refine" in two layers. By default kl0.02 where the cut is calibrated, else q4.
+    rung: str | None = None
     # A worker's id; by default one is chosen.
     worker: str | None = None
 
@@ -113,8 +115,10 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.source.kind in ("file", "folder", "camera") and not self.source.path:
             raise ConfigError(f"source.path is needed for a source of kind {self.source.kind}")
 
-    def rung(self) -> Rung:
-        """The rung of the plan. Raises ConfigError."""
+    def rung(self) -> Rung | None:
+        """The rung of the plan; None leaves it to the bundle. Raises ConfigError."""
+        if self.plan.rung is None:
+            return None
         try:
             return Rung.parse(self.plan.rung)
         except ValueError as e:

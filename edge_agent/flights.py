@@ -13,6 +13,7 @@ import numpy as np
 
 from edge_agent.frames import FrameInput, Plan
 from split_core.outbox import Outgoing
+from split_core.wire.payload import Layers
 
 
 @dataclass(slots=True)
@@ -24,13 +25,22 @@ class Flight:
     worker: str
     live: dict[str, np.ndarray]      # boundary tensors and outputs the head made
     tail_s: float                    # what finishing it here is predicted to take
-    payload_bytes: int
+    payload_bytes: int               # of its refinement too, once that leaves
     stages_ms: dict[str, float]
     sent_s: float | None = None      # its first chunk left
     outgoing: Outgoing | None = None
     due: str | None = None           # why it must be finished now
     finishing: bool = False          # the fallback runs
     hopeless: bool = False           # finishing it here was too slow even as it was launched
+    predicted_kl: float | None = None
+    base_kl: float | None = None     # the same while only the base layer is there
+    layers: Layers | None = None     # what a refinement is made of, until it is asked for
+    refining_s: float | None = None  # it was asked for; then: its first chunk left
+
+    @property
+    def waiting_since_s(self) -> float | None:
+        """Since when the worker owes an answer, or else the link owes it the refinement."""
+        return self.sent_s if self.refining_s is None else self.refining_s
 
 
 class Flights:
@@ -52,11 +62,15 @@ class Flights:
         return self._flights.get(frame_id)
 
     def pop(self, frame_id: int) -> Flight | None:
-        return self._flights.pop(frame_id, None)
+        flight = self._flights.pop(frame_id, None)
+        if flight is not None:
+            flight.layers = None
+        return flight
 
     def oldest_sent_s(self) -> float | None:
-        """When the oldest flight whose message has begun to leave was sent."""
-        return min((f.sent_s for f in self if f.sent_s is not None and not f.finishing),
+        """Since when the flight that has waited longest for an answer to what has begun to
+        leave has done so."""
+        return min((f.waiting_since_s for f in self if f.sent_s is not None and not f.finishing),
                    default=None)
 
     def make_due(self, reason: str, worker: str | None = None) -> int:

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from split_core.wire.payload import Rung
+from split_core.wire.rungs import Rung
 
 
 class Outcome(StrEnum):
@@ -60,6 +60,10 @@ class Answer:
     worker: str | None = None
     stages_ms: dict[str, float] = field(default_factory=dict)
     outputs: dict[str, np.ndarray] | None = None
+    # Of remote answers: what the coded boundary was predicted to cost, nats, with a calibrated
+    # rung; whether the refinement is in it, with one in two layers.
+    predicted_kl: float | None = None
+    refined: bool | None = None
 
 
 class Ledger:
@@ -71,6 +75,7 @@ class Ledger:
         self._next_id = 1
         self.counts = dict.fromkeys(Outcome, 0)
         self.late_results = 0        # answers from the worker for frames that had ended
+        self.idle_requests = 0       # for refinements: of those, or asked for before
 
     def open(self) -> int:
         """A new frame's id."""

@@ -21,6 +21,7 @@ from edge_agent.sender import Sender
 from split_core.errors import SplitError
 from split_core.model.runner import Runner
 from split_core.wire.payload import Coder
+from split_core.wire.quality import encode
 
 _log = logging.getLogger(__name__)
 # Kept in hand before a deadline beside the longest segment: waking up, and handing the answer
@@ -52,7 +53,8 @@ class HeadThread:
         bundle = sender.bundle
         # State comes back as what the next frame starts from: loss would feed on itself.
         self._coder = Coder(clips=bundle.clips, image=bundle.manifest.image,
-                            lossless={s.input for s in bundle.manifest.states})
+                            lossless={s.input for s in bundle.manifest.states},
+                            codings=bundle.codings)
         self.times = SegmentTimes(len(bundle.manifest.segments))
         self._bundle, self._stopping = bundle, False
         self._in_fallback = False        # fallbacks do not interrupt each other
@@ -211,7 +213,8 @@ class HeadThread:
         self._run_segments(live, 0, cut)
         ran_s = time.monotonic()
         boundary = self._bundle.boundary(plan.cut)
-        payload = self._coder.encode([live[s.name] for s in boundary], boundary, plan.rung)
+        encoded = encode(self._coder, [live[s.name] for s in boundary], boundary, plan.rung,
+                         self._bundle.rate(plan.cut), self._bundle.cut(plan.cut).margin)
         encoded_s = time.monotonic()
         self._encode_s = max(0.9 * self._encode_s, encoded_s - ran_s)
         stages = {"wait": 1e3 * (begin_s - frame.captured_s), "head": 1e3 * (ran_s - begin_s),
@@ -220,10 +223,10 @@ class HeadThread:
             worker = self._sender.worker
             tail_s = self.times.span_s(cut, len(self._bundle.manifest.segments))
             flight = Flight(
-                frame, plan, worker or "", live, tail_s, len(payload), stages,
+                frame, plan, worker or "", live, tail_s, len(encoded.payload), stages,
                 hopeless=encoded_s + tail_s + self._guard_s() > frame.deadline_s)
             if worker is not None and self._sender.node.is_up:
-                self._sender.launch(flight, payload, len(boundary))
+                self._sender.launch(flight, encoded, len(boundary))
                 return
             # Lost while the head ran: the boundary is here, so finish from it.
             flight.due, flight.finishing = "link down", True

@@ -18,12 +18,12 @@ from split_core.config import BrokerConfig
 from split_core.errors import InputError
 from split_core.pictures import read_picture
 
-_FIELDS = ("input", "outcome", "cut", "payload_bytes", "top", "text", "score", "objects",
-           "stages_ms", "total_ms", "reason", "late", "tensors")
+_FIELDS = ("input", "outcome", "cut", "rung", "payload_bytes", "predicted_kl", "refined", "top",
+           "text", "score", "objects", "stages_ms", "total_ms", "reason", "late", "tensors")
 
 
 def infer_inputs(bundle: str, inputs: list[str], *, broker: BrokerConfig | None, cut: int | None,
-                 rung: str, root: str, deadline_ms: float, wait_s: float, as_json: bool,
+                 rung: str | None, root: str, deadline_ms: float, wait_s: float, as_json: bool,
                  device_id: str | None = None, runtime: str | None = None,
                  raw_tensors: bool = False) -> int:
     """Print the answer for each input; the exit code. Without a broker everything runs here.
@@ -51,8 +51,9 @@ def infer_inputs(bundle: str, inputs: list[str], *, broker: BrokerConfig | None,
                 status = e.exit_code
                 if as_json:
                     print(json.dumps({"input": path, "outcome": "failed", "reason": str(e),
-                                      "cut": agent.plan.cut, "payload_bytes": 0, "top": [],
-                                      "stages_ms": {}, "total_ms": 0.0}), flush=True)
+                                      "cut": agent.plan.cut, "rung": agent.plan.rung.name,
+                                      "payload_bytes": 0, "predicted_kl": None, "refined": None,
+                                      "top": [], "stages_ms": {}, "total_ms": 0.0}), flush=True)
                 continue
             record = to_record(answer, agent.bundle, top_k=5, raw_tensors=raw_tensors)
             record["input"] = path
@@ -95,5 +96,10 @@ def _line(record: dict) -> str:
     what = record.get("text", what) or "no object"
     stages = " ".join(f"{k} {v:.1f}" for k, v in record["stages_ms"].items())
     note = f" ({record['reason']})" if record["reason"] and record["outcome"] != "remote" else ""
-    return (f"{record['input']}: {what} | {record['outcome']}{note}, cut {record['cut']},"
-            f" {record['payload_bytes']} bytes, {record['total_ms']:.1f} ms ({stages})")
+    sent = f"{record['payload_bytes']} bytes"
+    if record["predicted_kl"] is not None:
+        sent += f" (predicted KL {record['predicted_kl']:.3g})"
+    if record["refined"] is not None:
+        sent += ", refined" if record["refined"] else ", not refined"
+    return (f"{record['input']}: {what} | {record['outcome']}{note}, cut {record['cut']}, {sent},"
+            f" {record['total_ms']:.1f} ms ({stages})")

@@ -26,6 +26,7 @@ from split_core.wire import messages as m
 from split_core.blobs import answer_request
 from split_core.wire.chunks import MAX_MESSAGE_BYTES, Message
 from split_core.wire.payload import Coder
+from split_core.wire.quality import Encoded
 from split_core.wire.records import WorkerStatus, load
 
 _log = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ class Sender:
 
     def __init__(self, bundle: Bundle, workers: Workers, gate: Gate, ledger: Ledger,
                  state: ExplicitState, wake: threading.Condition,
-                 on_result: Callable[[Flight, dict[str, np.ndarray], m.StageTimes, float], None]):
+                 on_result: Callable[[Flight, dict[str, np.ndarray], m.Result, float], None]):
         self.bundle, self.workers, self.gate, self.ledger = bundle, workers, gate, ledger
         self.state, self.wake, self._on_result = state, wake, on_result
         self.flights = Flights()
@@ -49,13 +50,16 @@ class Sender:
         self._parts_queued = 0                # of the bundle, not sent yet
         self._any_shape = {n for n, s in bundle.specs.items() if s.shape == ()}
         self._any_shape -= {s.output for s in bundle.manifest.states}
-        self._coder = Coder(clips=bundle.clips, image=bundle.manifest.image)
+        self._coder = Coder(clips=bundle.clips, image=bundle.manifest.image,
+                            codings=bundle.codings)
 
     # -- from the head thread
 
-    def launch(self, flight: Flight, payload: bytes, tensors: int) -> None:
+    def launch(self, flight: Flight, encoded: Encoded, tensors: int) -> None:
         """Register a flight and queue its message. The caller holds the lock."""
-        frame, plan = flight.frame, flight.plan
+        frame, plan, payload = flight.frame, flight.plan, encoded.payload
+        flight.predicted_kl, flight.base_kl = encoded.predicted_kl, encoded.base_kl
+        flight.layers = encoded.layers
         if len(payload) + m.FRAME_HEADER_BYTES > MAX_MESSAGE_BYTES:
             flight.due = "message too large"
             self.flights.add(flight)
@@ -70,10 +74,14 @@ class Sender:
                 self.bundle.sha256, self.node.session_id, frame.frame_id, plan.plan_id,
                 m.clamp_us(left_s), plan.cut, plan.rung.codec, tensors, payload))
 
-        flight.outgoing = Outgoing(self.node.topics.worker_inbox(flight.worker,
-                                                                 self.node.node_id),
-                                   m.Kind.FRAME, len(payload), make_body, self._sent)
         self.flights.add(flight)
+        self._send_of(flight, m.Kind.FRAME, len(payload), make_body)
+
+    def _send_of(self, flight: Flight, kind: m.Kind, nbytes: int,
+                 make_body: Callable[[float], bytes | None]) -> None:
+        """Queue a message of a flight, which can be cancelled with it."""
+        topic = self.node.topics.worker_inbox(flight.worker, self.node.node_id)
+        flight.outgoing = Outgoing(topic, kind, nbytes, make_body, self._sent)
         self.node.send(flight.outgoing)
 
     def has_ended(self, flight: Flight) -> bool:
@@ -137,6 +145,8 @@ class Sender:
         match message.kind:
             case m.Kind.RESULT:
                 self._result(sender, m.pull_result(message.body))
+            case m.Kind.REFINEMENT_REQUEST:
+                self._refine(sender, m.pull_refinement_request(message.body))
             case m.Kind.REFUSAL:
                 self._refusal(sender, m.pull_refusal(message.body))
             case m.Kind.BLOB_REQUEST:
@@ -153,6 +163,8 @@ class Sender:
                 return
         names = self.bundle.tail_outputs(flight.plan.cut)
         try:
+            if result.refined and flight.refining_s is None:
+                raise MessageError("a result of a refinement that was not asked for")
             if result.tensors != len(names):
                 raise MessageError(f"result of {result.tensors} tensors, wanted {len(names)}")
             arrays = self._coder.decode(result.payload, [self.bundle.specs[n] for n in names],
@@ -166,12 +178,41 @@ class Sender:
             if self.flights.pop(result.frame_id) is not flight:
                 self.ledger.late_results += 1
                 return
-            round_trip_s = now_s - flight.sent_s
-            self.gate.on_answer(round_trip_s, flight.payload_bytes)
+            flight.outgoing.cancel()              # a refinement that nobody waits for
+            if result.refined or flight.refining_s is None:
+                # Else the answer waited at the worker, which says nothing of the link.
+                self.gate.on_answer(now_s - flight.waiting_since_s, flight.outgoing.nbytes)
             tensors = flight.live | dict(zip(names, arrays))
             self.state.update(tensors)
             self.wake.notify_all()
-        self._on_result(flight, tensors, result.stages, round_trip_s)
+        self._on_result(flight, tensors, result, now_s - flight.sent_s)
+
+    def _refine(self, sender: str, request: m.RefinementRequest) -> None:
+        """The second layer of a flight, once, unless it is being finished here."""
+        now_s = time.monotonic()
+        with self.wake:
+            flight = self._flight_of(sender, request.session, request.frame_id)
+            if flight is None or flight.layers is None or flight.due is not None:
+                self.ledger.idle_requests += 1
+                return
+            layers, flight.layers, flight.refining_s = flight.layers, None, now_s
+            # Asking acknowledges the frame.
+            self.gate.on_answer(now_s - flight.sent_s, flight.payload_bytes)
+            self.wake.notify_all()
+        payload = self._coder.encode_refinement(layers)
+        frame = flight.frame
+
+        def make_body(leaves_s: float) -> bytes | None:
+            left_s = frame.deadline_s - leaves_s
+            if left_s <= 0 or self.has_ended(flight):
+                return None
+            flight.refining_s = leaves_s
+            flight.payload_bytes += len(payload)
+            flight.stages_ms["refine"] = 1e3 * (leaves_s - now_s)
+            return m.push_refinement(m.Refinement(
+                self.node.session_id, frame.frame_id, m.clamp_us(left_s), payload))
+
+        self._send_of(flight, m.Kind.REFINEMENT, len(payload), make_body)
 
     def _flight_of(self, sender: str, session: int, frame_id: int) -> Flight | None:
         """The flight that a message answers; None for one that ended, or is not the sender's

@@ -51,3 +51,11 @@ class TensorSpec:
     def channels(self) -> int:
         """Size of the last axis (TFLite keeps channels last); 1 for a scalar."""
         return self.shape[-1] if self.shape else 1
+
+
+def to_real(array: np.ndarray, spec: TensorSpec) -> np.ndarray:
+    """Stored values as real ones (TFLite affine quantization)."""
+    if spec.quantization is None or array.dtype.kind == "f":
+        return array
+    q = spec.quantization
+    return (array.astype(np.float32) - q.zero_point) * np.float32(q.scale)

@@ -9,6 +9,7 @@ from split_core.errors import BundleError
 from split_core.model.bundle import is_bundle, verify
 from split_core.model.cuts import find_cuts, useful_cuts
 from split_core.model.graph import read_graph
+from split_core.model.manifest import CutEntry
 from split_core.tensors import TensorSpec
 
 _BAR = 12
@@ -41,13 +42,19 @@ def _bundle(data: bytes) -> dict:
         "segments": [{"first_op": s.first_op, "end_op": s.end_op, "macs": s.macs}
                      for s in manifest.segments],
         "cuts": [_cut(c.cut, c.after_op, [specs[n] for n in c.boundary], c.macs_before,
-                      c.macs_after, c.coded_bytes) for c in manifest.cuts],
+                      c.macs_after, c.coded_bytes) | _rate(c) for c in manifest.cuts],
         "inputs": [_tensor(specs[n]) for n in manifest.inputs],
         "outputs": [_tensor(specs[n]) for n in manifest.outputs],
         "states": [{"input": s.input, "output": s.output} for s in manifest.states],
         "answer": manifest.answer.kind,
         "labels": len(manifest.answer.labels),
     }
+
+
+def _rate(c: CutEntry) -> dict:
+    """The calibrated curve, finest first; empty where nobody calibrated."""
+    return {"rate": [{"kl": p.kl, "bytes": p.bytes, "index": p.index} for p in c.rate],
+            "margin": c.margin}
 
 
 def _model(data: bytes) -> dict:
@@ -83,6 +90,8 @@ def render(report: dict, *, every: bool = False) -> str:
     total = cuts[0]["macs_after"]
     input_bytes = sum(t["bytes"] for t in cuts[0]["boundary"])
     shown = [c for c in cuts if every or c.get("useful", True)]
+    # Measured at the quality floor where the bundle is calibrated, else estimated.
+    coded = "KL 0.02" if any(c.get("rate") for c in shown) else "coded ~"
     lines = [
         f"{report['name']}: {report['kind']}, {report['ops']} ops, {_count(total)} MACs,"
         f" {len(cuts)} cuts" + (f", {len(shown)} of them useful (--all shows every one)"
@@ -93,15 +102,16 @@ def render(report: dict, *, every: bool = False) -> str:
         *(f"state  {s['output']} -> {s['input']}" for s in report.get("states", ())),
         "",
         f"{'cut':>4}  {'after op':<28} {'boundary':<30} {'raw':>9} {'of input':>9}"
-        f" {'coded ~':>9}  {'MACs on the device':<20}",
+        f" {coded:>9}  {'MACs on the device':<20}",
     ]
     for c in shown:
         raw = sum(t["bytes"] for t in c["boundary"])
         share = c["macs_before"] / total if total else 0.0
+        guessed = "~" if coded == "KL 0.02" and raw and not c["rate"] else ""
         lines.append(
             f"{c['cut']:>4}  {c['after_op'].removeprefix('CUSTOM:')[:28]:<28} {_boundary(c['boundary']):<30}"
             f" {_bytes(raw) if raw else '-':>9} {f'{raw / input_bytes:.0%}' if raw else '-':>9}"
-            f" {_bytes(c['coded_bytes']) if raw else '-':>9}  {share:>4.0%}"
+            f" {guessed + _bytes(c['coded_bytes']) if raw else '-':>9}  {share:>4.0%}"
             f" {'#' * round(_BAR * share)}".rstrip())
     return "\n".join(lines)
 

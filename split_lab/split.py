@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -22,7 +23,7 @@ from split_core.model.build import build_bundle
 from split_core.model.bundle import is_bundle
 from split_core.model.cuts import Cut, find_cuts, useful_cuts
 from split_core.model.graph import Graph, read_graph
-from split_core.model.manifest import Answer, ImageInput
+from split_core.model.manifest import Answer, ImageInput, State
 from split_lab import describe
 
 _TRIAL_TIMEOUT_S = 300
@@ -40,30 +41,58 @@ def split_model(model: str | Path, *, cuts: str | Sequence[int] = "useful",
     path = Path(model)
     source = read_model(path)
     graph = read_graph(source)
+    what = describe_model(path, source, graph, labels=labels, answer=answer, states=states,
+                          image=image)
+    possible = trial(source, graph, what, cuts, runtime)
+    return build_bundle(source, graph, choose_cuts(possible, cuts), **what.fields())
+
+
+@dataclass(frozen=True)
+class Described:
+    """What a model's inputs and outputs mean, guessed or told."""
+
+    name: str
+    states: tuple[State, ...]
+    image: ImageInput | None
+    answer: Answer
+
+    def fields(self) -> dict:
+        return {"name": self.name, "states": self.states, "image": self.image,
+                "answer": self.answer}
+
+
+def describe_model(path: Path, source: bytes, graph: Graph, *, labels: str | Path | None = None,
+                   answer: str | None = None, states: Sequence[str] | None = None,
+                   image: dict | None = None) -> Described:
+    """The description of a model; arguments as in `split_model`."""
     if not graph.ops:
         raise BundleError(f"{path.name} has no ops to split")
     found_labels = describe.read_labels(labels) if labels else describe.packed_labels(source)
     found_labels = describe.checked_labels(graph, found_labels, wanted=labels is not None)
-    described = {
-        "name": path.name.removesuffix(".tflite"),
-        "states": (describe.guess_states(graph) if states is None
-                   else describe.parse_states(graph, list(states))),
-        "image": _image(graph, image or {}),
-        "answer": (Answer(answer, found_labels) if answer
-                   else describe.guess_answer(graph, found_labels)),
-    }
+    return Described(
+        path.name.removesuffix(".tflite"),
+        describe.guess_states(graph) if states is None
+        else describe.parse_states(graph, list(states)),
+        _image(graph, image or {}),
+        Answer(answer, found_labels) if answer else describe.guess_answer(graph, found_labels))
+
+
+def trial(source: bytes, graph: Graph, what: Described, cuts: str | Sequence[int],
+          runtime: str | None) -> tuple[Cut, ...]:
+    """The cuts that are possible once the model has run: whole, and split at ``cuts``, in a
+    child process.
+
+    Raises BundleError for a model that cannot run, or answers differently when split.
+    """
     possible = find_cuts(graph)
-    chosen = choose_cuts(possible, cuts)
-    data = build_bundle(source, graph, chosen, **described)
-    dynamic = _trial(data, runtime)
-    if dynamic:
-        # Tensors whose shape only running tells cannot cross: their size is not in the bundle.
-        possible = tuple(c for c in possible
-                         if not dynamic.intersection(graph.spec(t).name for t in c.boundary))
-        chosen = choose_cuts(possible, cuts)
-        data = build_bundle(source, graph, chosen, **described)
-        _trial(data, runtime)
-    return data
+    dynamic = _trial(build_bundle(source, graph, choose_cuts(possible, cuts), **what.fields()), runtime)
+    if not dynamic:
+        return possible
+    # Tensors whose shape only running tells cannot cross: their size is not in the bundle.
+    possible = tuple(c for c in possible
+                     if not dynamic.intersection(graph.spec(t).name for t in c.boundary))
+    _trial(build_bundle(source, graph, choose_cuts(possible, cuts), **what.fields()), runtime)
+    return possible
 
 
 def read_model(path: Path) -> bytes:

@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+from split_core.model.coding import CODING_NAME, TensorCoding, push_coding
 from split_core.model.cuts import Cut
 from split_core.model.graft import SegmentTensors, graft
 from split_core.model.graph import Graph
 from split_core.model.macs import op_macs
 from split_core.model.manifest import (
-    FORMAT, METADATA_NAME, NO_DIGEST, Answer, CutEntry, ImageInput, Manifest, Segment, State,
-    TensorEntry,
+    FORMAT, METADATA_NAME, NO_DIGEST, Answer, CutEntry, ImageInput, Manifest, RatePoint, Segment,
+    State, TensorEntry,
 )
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was learnt of a model's cuts: tables by tensor name, rates and margins by cut."""
+
+    codings: Mapping[str, TensorCoding] = field(default_factory=dict)
+    rates: Mapping[int, tuple[RatePoint, ...]] = field(default_factory=dict)
+    margins: Mapping[int, float] = field(default_factory=dict)
 
 
 def build_bundle(source: bytes, graph: Graph, cuts: tuple[Cut, ...], *, name: str,
                  states: tuple[State, ...] = (), image: ImageInput | None = None,
                  answer: Answer = Answer("tensors"),
-                 clips: dict[str, tuple[float, float]] | None = None) -> bytes:
+                 clips: Mapping[str, tuple[float, float]] | None = None,
+                 calibration: Calibration | None = None) -> bytes:
     """The bytes of a bundle of ``source`` cut at ``cuts`` (0 and n among them)."""
+    calibration = calibration or Calibration()
     ends = [c.cut for c in cuts]
     segments = [
         _segment_tensors(graph, first, end) for first, end in zip(ends[:-1], ends[1:])
@@ -52,13 +66,16 @@ def build_bundle(source: bytes, graph: Graph, cuts: tuple[Cut, ...], *, name: st
         ),
         cuts=tuple(
             CutEntry(c.cut, c.after_op, named(c.boundary), c.macs_before, c.macs_after,
-                     c.coded_bytes)
+                     c.coded_bytes, calibration.rates.get(c.cut, ()),
+                     calibration.margins.get(c.cut, 0.0))
             for c in cuts
         ),
         states=states, image=image, answer=answer,
     )
     blank = manifest.to_json()
-    data = graft(source, graph, segments, METADATA_NAME, blank)
+    # Tables of a bundle that was calibrated before do not outlive it.
+    coding = {CODING_NAME: push_coding(calibration.codings)} if calibration.codings else {}
+    data = graft(source, graph, segments, {METADATA_NAME: blank} | coding)
     digest = hashlib.sha256(data).hexdigest()
     place = data.index(blank) + blank.index(NO_DIGEST.encode())
     return data[:place] + digest.encode() + data[place + len(digest):]

@@ -14,10 +14,12 @@ from functools import cached_property
 from pathlib import Path
 
 from split_core.errors import BundleError
+from split_core.model.coding import CODING_NAME, TensorCoding, pull_coding
 from split_core.model.graph import read_metadata
 from split_core.model.manifest import (
     METADATA_NAME, NO_DIGEST, CutEntry, Manifest, parse_manifest,
 )
+from split_core.model.rate import RateCurve
 from split_core.tensors import TensorSpec
 
 
@@ -41,6 +43,27 @@ class Bundle:
     @cached_property
     def clips(self) -> dict[str, tuple[float, float] | None]:
         return {t.name: t.clip for t in self.manifest.tensors}
+
+    @cached_property
+    def codings(self) -> dict[str, TensorCoding]:
+        """Codec tables by tensor name; empty where nobody calibrated. Raises BundleError."""
+        with self.path.open("rb") as file:
+            data = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+        # Not a second look at the digest: the file was checked when it was opened, and is
+        # replaced, never written to, while somebody has it open.
+        entry = read_metadata(data).get(CODING_NAME)
+        return pull_coding(entry, self.specs) if entry else {}
+
+    def rate(self, cut: int) -> RateCurve | None:
+        """The predicted curve of a cut; None where nobody calibrated it."""
+        if cut not in self._rates:
+            points = self.cut(cut).rate
+            self._rates[cut] = RateCurve(points) if points else None
+        return self._rates[cut]
+
+    @cached_property
+    def _rates(self) -> dict[int, RateCurve | None]:
+        return {}
 
     @cached_property
     def _cuts(self) -> dict[int, CutEntry]:

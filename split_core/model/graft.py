@@ -8,7 +8,7 @@ schema extensions they use. This is the only importer of `flatbuffers`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import flatbuffers
@@ -36,9 +36,9 @@ class SegmentTensors:
 
 
 def graft(source: bytes, graph: Graph, segments: Sequence[SegmentTensors],
-          metadata_name: str, metadata: bytes) -> bytes:
+          metadata: Mapping[str, bytes]) -> bytes:
     """The bundle's bytes for ``source``, which ``graph`` was read from."""
-    return _Grafter(source, graph).write(segments, metadata_name, metadata)
+    return _Grafter(source, graph).write(segments, metadata)
 
 
 class _Grafter:
@@ -60,26 +60,19 @@ class _Grafter:
         """Builder offset of something at absolute position ``pos`` of the model's file."""
         return self.end - pos
 
-    def write(self, segments, metadata_name: str, metadata: bytes) -> bytes:
+    def write(self, segments, metadata: Mapping[str, bytes]) -> bytes:
         b = self.b
         root, model = self.graph.root, schema.Model
         subgraphs = self.vector([self.write_subgraph(i, s) for i, s in enumerate(segments)])
         signatures = self.vector([self.write_signature(i, s) for i, s in enumerate(segments)])
         old_buffers = root.tables(model.BUFFERS, "Buffer")
-        b.StartVector(1, len(metadata), _ALIGNMENT)
-        b.head -= len(metadata)
-        b.Bytes[b.head : b.head + len(metadata)] = metadata
-        data = b.EndVector()
-        new_buffer = self.table(schema.Buffer.FIELDS, {schema.Buffer.DATA: ("ref", data)})
-        buffers = self.vector([*(self.old(t.pos) for t in old_buffers), new_buffer])
-        name = b.CreateString(metadata_name)
-        entry = self.table(schema.Metadata.FIELDS, {
-            schema.Metadata.NAME: ("ref", name),
-            schema.Metadata.BUFFER: ("u32", len(old_buffers)),
-        })
+        new_buffers = [self.write_buffer(data) for data in metadata.values()]
+        buffers = self.vector([*(self.old(t.pos) for t in old_buffers), *new_buffers])
+        new_entries = [self.write_metadata(name, len(old_buffers) + i)
+                       for i, name in enumerate(metadata)]
         entries = [t for t in root.tables(model.METADATA, "Metadata")
-                   if t.string(schema.Metadata.NAME) != metadata_name]
-        metadata_vector = self.vector([*(self.old(t.pos) for t in entries), entry])
+                   if t.string(schema.Metadata.NAME) not in metadata]
+        metadata_vector = self.vector([*(self.old(t.pos) for t in entries), *new_entries])
         fields = {
             model.VERSION: ("u32", schema.SCHEMA_VERSION),
             model.OPERATOR_CODES: self.kept(root, model.OPERATOR_CODES),
@@ -93,6 +86,18 @@ class _Grafter:
         # Finish pads to the largest alignment used, so the model starts at a multiple of 16.
         b.Finish(end, file_identifier=schema.FILE_IDENTIFIER)
         return bytes(b.Output())
+
+    def write_buffer(self, data: bytes) -> int:
+        b = self.b
+        b.StartVector(1, len(data), _ALIGNMENT)
+        b.head -= len(data)
+        b.Bytes[b.head : b.head + len(data)] = data
+        return self.table(schema.Buffer.FIELDS, {schema.Buffer.DATA: ("ref", b.EndVector())})
+
+    def write_metadata(self, name: str, buffer: int) -> int:
+        text = self.b.CreateString(name)
+        return self.table(schema.Metadata.FIELDS, {
+            schema.Metadata.NAME: ("ref", text), schema.Metadata.BUFFER: ("u32", buffer)})
 
     def write_subgraph(self, index: int, segment: SegmentTensors) -> int:
         local = self.local_indices(segment)

@@ -15,7 +15,9 @@ from split_core.tensors import DTYPES, Quantization, TensorSpec
 
 METADATA_NAME = "split.json"
 SIGNATURE_PREFIX = "segment_"
-FORMAT = 1
+FORMAT = 2
+# Format 1 had neither rates nor JPEG tables.
+FORMATS_ACCEPTED = (1, 2)
 # What stands in `content_sha256` while the file is hashed.
 NO_DIGEST = "0" * 64
 
@@ -54,6 +56,14 @@ class Segment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stateful: bool = False           # holds variable tensors, to be reset for each frame
 
 
+class RatePoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Predicted at a step of 2**(index / 32): divergence in nats, mean payload in bytes."""
+
+    index: int
+    kl: float
+    bytes: float
+
+
 class CutEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cut: int
     after_op: str
@@ -61,6 +71,8 @@ class CutEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     macs_before: int
     macs_after: int
     coded_bytes: int
+    rate: tuple[RatePoint, ...] = ()       # in order of index; empty: not calibrated
+    margin: float = 0.0                    # below it a worker asks for the refinement
 
 
 class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -86,6 +98,8 @@ class ImageInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     order: str = "RGB"
     scale: float = 1.0
     offset: float = 0.0
+    # Quantization tables for JPEG at quality 50, luma and chroma, tuned to the model.
+    jpeg_tables: tuple[tuple[int, ...], tuple[int, ...]] | None = None
 
 
 class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -128,8 +142,9 @@ def parse_manifest(data: bytes) -> Manifest:
 
 
 def _check(m: Manifest) -> None:
-    if m.format != FORMAT:
-        raise BundleError(f"bundle format {m.format}, this program reads {FORMAT}")
+    if m.format not in FORMATS_ACCEPTED:
+        raise BundleError(f"bundle format {m.format}, this program reads"
+                          f" {' and '.join(map(str, FORMATS_ACCEPTED))}")
     for digest in (m.source_sha256, m.content_sha256):
         if not re.fullmatch(r"[0-9a-f]{64}", digest):
             raise BundleError(f"damaged bundle: {digest!r} is no SHA-256")
@@ -145,9 +160,25 @@ def _check(m: Manifest) -> None:
     if [c.cut for c in m.cuts] != ends:
         raise BundleError(f"damaged bundle: cuts {[c.cut for c in m.cuts]} are not the"
                           f" segment borders {ends}")
+    for c in m.cuts:
+        _check_rate(c)
+    tables = m.image.jpeg_tables if m.image else None
+    if tables and not all(len(t) == 64 and all(1 <= v <= 65535 for v in t) for t in tables):
+        raise BundleError("damaged bundle: its JPEG tables are not 64 values from 1 to 65535")
     named = [n for s in m.segments for n in (*s.inputs, *s.outputs)]
     named += [n for c in m.cuts for n in c.boundary]
     named += [n for s in m.states for n in (s.input, s.output)]
     for name in (*named, *m.inputs, *m.outputs):
         if name not in known:
             raise BundleError(f"damaged bundle: tensor {name!r} is named but not described")
+
+
+def _check_rate(c: CutEntry) -> None:
+    for a, b in zip(c.rate, c.rate[1:]):
+        if not (a.index < b.index and a.kl <= b.kl and a.bytes >= b.bytes):
+            raise BundleError(f"damaged bundle: the rates of cut {c.cut} are not in order")
+    for p in c.rate:
+        if not (abs(p.index) <= 8192 and 0 < p.kl < 1e6 and 0 < p.bytes < 1e12):
+            raise BundleError(f"damaged bundle: cut {c.cut} has the rate {p}")
+    if not 0 <= c.margin <= 1:
+        raise BundleError(f"damaged bundle: cut {c.cut} has the margin {c.margin}")

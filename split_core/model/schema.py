@@ -32,6 +32,7 @@ class Tensor:
 
 class Quantization:
     MIN, MAX, SCALE, ZERO_POINT = range(4)
+    QUANTIZED_DIMENSION = 6          # behind `details`, a union of two slots
 
 
 class Operator:

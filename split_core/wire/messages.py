@@ -23,6 +23,8 @@ class Kind(IntEnum):
     REFUSAL = 3
     BLOB_REQUEST = 4
     BLOB_PART = 5
+    REFINEMENT_REQUEST = 6
+    REFINEMENT = 7
 
 
 class Codec(IntEnum):
@@ -30,7 +32,9 @@ class Codec(IntEnum):
 
     RAW = 0
     QUANTIZED = 1
-    JPEG = 2
+    IMAGE = 2                        # the input as a picture file
+    CALIBRATED = 3                   # transformed with the bundle's tables
+    LAYERED = 4                      # the same, its base layer first
 
 
 class Reason(IntEnum):
@@ -48,10 +52,14 @@ _RESULT = struct.Struct("<QIIIIIIIHHII")
 _REFUSAL = struct.Struct("<QIBBHI")
 _BLOB_REQUEST = struct.Struct("<32sQI")
 _BLOB_PART = struct.Struct("<32sQQ")
+_REFINEMENT_REQUEST = struct.Struct("<QIfI")
+_REFINEMENT = struct.Struct("<QIII")
 FRAME_HEADER_BYTES = _FRAME.size
 
 # Longest explanation a refusal carries; what matters is the reason code.
 MAX_DETAIL_BYTES = 512
+# Of a result: it was made with the refinement.
+_REFINED = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +79,17 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class StageTimes:
-    """What the worker spent on a frame, by its own clock."""
+    """What the worker spent on a frame, by its own clock; both passes of a refined one."""
 
     receive_us: int = 0              # first chunk to last
     queue_us: int = 0
     decode_us: int = 0
     tail_us: int = 0
     encode_us: int = 0
+
+    def __add__(self, other: StageTimes) -> StageTimes:
+        return StageTimes(*(min(getattr(self, f) + getattr(other, f), U32_MAX)
+                            for f in self.__slots__))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +101,26 @@ class Result:
     plan_id: int
     stages: StageTimes
     tensors: int
+    payload: bytes | memoryview
+    refined: bool = False            # made with the refinement
+
+
+@dataclass(frozen=True, slots=True)
+class RefinementRequest:
+    """Asks for the second layer of a frame whose answer by the first is not sure enough."""
+
+    session: int
+    frame_id: int
+    margin: float                    # found: the best score less the second best, 0 to 1
+
+
+@dataclass(frozen=True, slots=True)
+class Refinement:
+    """The second layer of a frame's payload."""
+
+    session: int
+    frame_id: int
+    budget_us: int                   # what is left of the deadline as the first chunk leaves
     payload: bytes | memoryview
 
 
@@ -142,15 +174,42 @@ def pull_frame(buf: memoryview) -> Frame:
 def push_result(m: Result) -> bytes:
     s = m.stages
     return _RESULT.pack(m.session, m.frame_id, m.plan_id, s.receive_us, s.queue_us, s.decode_us,
-                        s.tail_us, s.encode_us, m.tensors, 0, len(m.payload), 0) + m.payload
+                        s.tail_us, s.encode_us, m.tensors, _REFINED if m.refined else 0,
+                        len(m.payload), 0) + m.payload
 
 
 def pull_result(buf: memoryview) -> Result:
-    (session, frame_id, plan_id, *stages, tensors, reserved, payload_bytes,
-     reserved_2), payload = _header(_RESULT, buf, "result")
-    _want_zero("result", reserved=reserved, reserved_2=reserved_2)
+    (session, frame_id, plan_id, *stages, tensors, flags, payload_bytes,
+     reserved), payload = _header(_RESULT, buf, "result")
+    _want_zero("result", flags=flags & ~_REFINED, reserved=reserved)
     _want_rest("result", payload_bytes, payload)
-    return Result(session, frame_id, plan_id, StageTimes(*stages), tensors, payload)
+    return Result(session, frame_id, plan_id, StageTimes(*stages), tensors, payload,
+                  bool(flags & _REFINED))
+
+
+def push_refinement_request(m: RefinementRequest) -> bytes:
+    return _REFINEMENT_REQUEST.pack(m.session, m.frame_id, m.margin, 0)
+
+
+def pull_refinement_request(buf: memoryview) -> RefinementRequest:
+    (session, frame_id, margin, reserved), rest = _header(_REFINEMENT_REQUEST, buf,
+                                                          "refinement request")
+    _want_zero("refinement request", reserved=reserved)
+    _want_rest("refinement request", 0, rest)
+    if not 0 <= margin <= 1:                       # "not": NaN lands here too
+        raise MessageError(f"refinement request: margin {margin}, wanted 0 to 1")
+    return RefinementRequest(session, frame_id, margin)
+
+
+def push_refinement(m: Refinement) -> bytes:
+    return _REFINEMENT.pack(m.session, m.frame_id, m.budget_us, len(m.payload)) + m.payload
+
+
+def pull_refinement(buf: memoryview) -> Refinement:
+    (session, frame_id, budget_us, payload_bytes), payload = _header(_REFINEMENT, buf,
+                                                                     "refinement")
+    _want_rest("refinement", payload_bytes, payload)
+    return Refinement(session, frame_id, budget_us, payload)
 
 
 def push_refusal(m: Refusal) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edge_agent.flights import Flight
 from edge_agent.frames import FrameInput, Plan
-from split_core.wire.payload import RAW
+from split_core.wire.rungs import RAW
 
 PLAN = Plan(1, 3, RAW)
 

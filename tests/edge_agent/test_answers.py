@@ -84,11 +84,17 @@ def test_a_record_says_all_of_an_answer():
     assert record == {
         "frame_id": 7, "source": "door", "outcome": "remote", "reason": "", "late": False,
         "cut": 3, "rung": "q4", "plan_id": 2, "worker": "w", "payload_bytes": 99,
-        "stages_ms": {"head": 1.235}, "total_ms": 12.346,
+        "predicted_kl": None, "refined": None, "stages_ms": {"head": 1.235}, "total_ms": 12.346,
         "top": [{"index": 1, "label": None, "score": 0.75}],
         "tensors": [{"name": "y", "dtype": "float32", "shape": [2],
                      "data": base64.b64encode(outputs["y"].tobytes()).decode()}],
     }
+
+
+def test_a_record_says_what_the_code_was_to_cost_and_whether_it_was_refined():
+    record = to_record(answer(predicted_kl=0.01987654, refined=False), bundle("tensors", ()),
+                       top_k=1, raw_tensors=False)
+    assert (record["predicted_kl"], record["refined"]) == (0.01988, False)
 
 
 def test_a_frame_without_outputs_has_a_record_too():

@@ -1,6 +1,6 @@
 """Writes the golden vectors: `make golden`. Nothing else does, and a missing one fails.
 
-They freeze the bytes of docs/wire-format.md. Where zstd or JPEG made the bytes, another
+They freeze the bytes of docs/wire-format.md. Where zstd, JPEG or WebP made the bytes, another
 version of that library may make others, so those are frozen for the decoder alone.
 """
 
@@ -16,7 +16,9 @@ from split_core.model.manifest import ImageInput
 from split_core.tensors import TensorSpec
 from split_core.wire import messages as m
 from split_core.wire.chunks import push_chunks
-from split_core.wire.payload import Coder, Rung
+from split_core.wire.payload import Coder
+from split_core.wire.rungs import Rung
+from tests.golden import calibrated
 
 FOLDER = Path(__file__).parent
 DIGEST = bytes(range(32))
@@ -29,9 +31,15 @@ MESSAGES = {
         0x0123456789ABCDEF, 7, m.Reason.SHED, 1500, "busy")),
     "blob_request": (m.Kind.BLOB_REQUEST, m.push_blob_request, m.BlobRequest(
         DIGEST, 2**33, 245_760)),
+    "refined_result": (m.Kind.RESULT, m.push_result, m.Result(
+        0x0123456789ABCDEF, 7, 3, m.StageTimes(1, 20, 300, 4000, 50_000), 1, b"outputs", True)),
+    "refinement_request": (m.Kind.REFINEMENT_REQUEST, m.push_refinement_request,
+                           m.RefinementRequest(0x0123456789ABCDEF, 7, 0.375)),
+    "refinement": (m.Kind.REFINEMENT, m.push_refinement, m.Refinement(
+        0x0123456789ABCDEF, 7, 200_000, b"second layer")),
     "blob_part": (m.Kind.BLOB_PART, m.push_blob_part, m.BlobPart(DIGEST, 10, 20, b"0123456789")),
 }
-RUNGS = ("raw", *(f"q{b}" for b in range(1, 9)), "jpeg90")
+RUNGS = ("raw", *(f"q{b}" for b in range(1, 9)), "jpeg90", "webp90")
 IMAGE = ImageInput("image", 16, 24, 3)
 
 
@@ -66,6 +74,7 @@ def write() -> None:
         decoded = Coder(image=IMAGE).decode(data, specs())
         np.savez_compressed(FOLDER / f"payload-{rung}.npz", payload=np.frombuffer(data, np.uint8),
                             **{s.name: a for s, a in zip(specs(), decoded)})
+    calibrated.write(FOLDER)
     print(f"wrote {FOLDER}", file=sys.stderr)
 
 

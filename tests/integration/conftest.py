@@ -9,6 +9,7 @@ import pytest
 
 from split_lab.split import split_model
 from tests.support import tiny_models
+from tests.support.calibrated import calibrate_roughly
 
 
 @dataclass(frozen=True)
@@ -37,3 +38,20 @@ def camera(tmp_path_factory) -> Made:
 def counter(tmp_path_factory) -> Made:
     """A model with explicit state."""
     return _make(tmp_path_factory, "counter", tiny_models.state_model())
+
+
+@pytest.fixture(scope="session")
+def layered(tmp_path_factory) -> Made:
+    """The camera's model, calibrated at cut 1: 3 kB a base layer, 4.5 kB its refinement. Of
+    noise about half of the answers by the base layer are less sure than 0.75."""
+    made = _make(tmp_path_factory, "layered", tiny_models.camera_model())
+    calibrate_roughly(made.model, made.bundle, 1, margin=0.75)
+    return made
+
+
+@pytest.fixture(scope="session")
+def doubtful(tmp_path_factory) -> Made:
+    """The same, but no answer is sure enough."""
+    made = _make(tmp_path_factory, "doubtful", tiny_models.camera_model())
+    calibrate_roughly(made.model, made.bundle, 1, margin=1.0)
+    return made

@@ -8,7 +8,8 @@ import pytest
 
 from split_core.model.bundle import open_bundle
 from split_core.model.runner import Runner, WholeModel, available_runtimes
-from split_core.wire.payload import RAW, Coder
+from split_core.wire.payload import Coder
+from split_core.wire.rungs import RAW
 from split_lab.split import split_model
 from split_lab.trial import random_tensor
 from tests.support.shared_data import MODELS, needs_models

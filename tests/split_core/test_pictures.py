@@ -6,11 +6,14 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from split_core.errors import InputError
 from split_core.model.manifest import ImageInput
-from split_core.pictures import from_samples, prepare, pull_jpeg, push_jpeg, read_picture, to_samples
+from split_core.pictures import (
+    from_samples, prepare, pull_avif, pull_jpeg, pull_webp, push_avif, push_jpeg, push_webp,
+    read_picture, scaled_table, to_samples,
+)
 from split_core.tensors import TensorSpec
 
 
@@ -84,3 +87,122 @@ def test_jpeg_there_and_back():
     assert np.abs(pull_jpeg(push_jpeg(samples, 95), 8, 16, 3).astype(int) - 77).max() <= 2
     with pytest.raises(InputError, match="JPEG of 16x8, wanted 8x16"):
         pull_jpeg(push_jpeg(samples, 95), 16, 8, 3)
+
+
+needs_avif = pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
+KINDS = pytest.mark.parametrize("push, pull", [
+    (push_jpeg, pull_jpeg), (push_webp, pull_webp),
+    pytest.param(push_avif, pull_avif, marks=needs_avif)])
+
+
+def ramp(height, width, channels=3):
+    y, x = np.mgrid[:height, :width]
+    return np.stack([(2 * x + y + 40 * c) % 200 for c in range(channels)], -1).astype(np.uint8)
+
+
+def saved(kind, mode="RGB", size=(16, 8), **options):
+    out = io.BytesIO()
+    Image.new(mode, size, 0).save(out, kind, **options)
+    return out.getvalue()
+
+
+@KINDS
+@pytest.mark.parametrize("shape", [(8, 16, 3), (8, 16, 1), (31, 17, 3), (31, 17, 1)])
+def test_every_kind_there_and_back(push, pull, shape):
+    samples = np.full(shape, 77, np.uint8)
+    decoded = pull(push(samples, 95), *shape)
+    assert decoded.shape == shape and decoded.dtype == np.uint8
+    assert np.abs(decoded.astype(int) - 77).max() <= 3
+
+
+@KINDS
+def test_every_truncation_is_refused(push, pull):
+    data = push(ramp(16, 24), 90)
+    for n in range(len(data)):
+        with pytest.raises(InputError):
+            pull(memoryview(data)[:n], 16, 24, 3)
+
+
+@KINDS
+def test_another_size_is_refused_before_decoding(push, pull, monkeypatch):
+    """Nothing of a picture of 1000 x 1000 is decoded to find that it is none of 16 x 16."""
+    data = push(np.zeros((1000, 1000, 3), np.uint8), 10)
+
+    def never(*_):
+        raise AssertionError("decoded")
+    monkeypatch.setattr(Image.Image, "__array_interface__", property(never), raising=False)
+    with pytest.raises(InputError, match="of 1000x1000, wanted 16x16"):
+        pull(data, 16, 16, 3)
+
+
+def test_a_webp_of_another_size_is_not_even_opened(monkeypatch):
+    data = push_webp(ramp(16, 24), 90)
+    monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("opened"))
+    with pytest.raises(InputError, match="WebP of 24x16, wanted 16x24"):
+        pull_webp(data, 24, 16, 3)
+
+
+@pytest.mark.parametrize("pull, data, message", [
+    (pull_jpeg, saved("JPEG", "L"), "JPEG of mode L for 3 channels"),
+    (pull_jpeg, saved("JPEG", "CMYK"), "JPEG of mode CMYK"),
+    (pull_jpeg, saved("PNG"), "no JPEG"),
+    (pull_webp, saved("WEBP", lossless=True), "no WebP of one lossy picture"),
+    (pull_webp, saved("WEBP", "RGBA"), "no WebP of one lossy picture"),
+    (pull_webp, saved("WEBP", exif=b"Exif\0\0MM\0*"), "no WebP of one lossy picture"),
+    (pull_webp, saved("WEBP", save_all=True, append_images=[Image.new("RGB", (16, 8), 9)]),
+     "no WebP of one lossy picture"),
+    (pull_webp, saved("WEBP") + b"more", r"WebP of \d+ and \d+ bytes"),
+    (pull_webp, saved("JPEG"), "no WebP"),
+    (pull_avif, saved("JPEG"), "no AVIF"),
+])
+def test_another_kind_is_refused(pull, data, message):
+    with pytest.raises(InputError, match=message):
+        pull(data, 8, 16, 3)
+
+
+@needs_avif
+@pytest.mark.parametrize("mode, options, message", [
+    ("RGBA", {}, "AVIF of mode RGBA"),
+    ("RGB", {"save_all": True, "append_images": [Image.new("RGB", (16, 8), 9)]}, "2 pictures"),
+])
+def test_an_avif_of_more_than_a_picture_is_refused(mode, options, message):
+    with pytest.raises(InputError, match=message):
+        pull_avif(saved("AVIF", mode, **options), 8, 16, 3)
+
+
+def test_a_webp_that_asks_for_scaling_is_refused():
+    data = bytearray(push_webp(ramp(8, 16), 90))
+    data[27] |= 0x40                                  # the upper two bits of the width
+    with pytest.raises(InputError, match="WebP of 16400x8"):
+        pull_webp(bytes(data), 8, 16, 3)
+
+
+def test_a_jpeg_of_endless_scans_is_refused():
+    data = push_jpeg(ramp(16, 16), 90, ([16] * 64, [16] * 64))
+    last = data.rindex(b"\xff\xda")
+    with pytest.raises(InputError, match="JPEG of 110 scans, at most 32"):
+        pull_jpeg(data[:last] + 101 * data[last:-2] + data[-2:], 16, 16, 3)
+
+
+def test_tables_are_used_as_given():
+    luma, chroma = list(range(1, 65)), list(range(101, 165))
+    file = Image.open(io.BytesIO(push_jpeg(ramp(16, 16), 50, (luma, chroma))))
+    # Quality 50 leaves them alone; Pillow reads them in the same, natural order.
+    assert file.quantization == {0: luma, 1: chroma}
+    assert "progressive" in file.info
+    assert [part[1:3] for part in file.layer] == [(1, 1)] * 3          # no colour left out
+    grey = Image.open(io.BytesIO(push_jpeg(ramp(16, 16, 1), 50, (luma, chroma))))
+    assert grey.quantization == {0: luma} and grey.mode == "L"
+
+
+def test_tables_stand_in_zigzag_order_in_the_file():
+    data = push_jpeg(ramp(16, 16), 50, (list(range(1, 65)), [99] * 64))
+    table = data[data.index(b"\xff\xdb") + 5:]
+    assert list(table[:10]) == [1, 2, 9, 17, 10, 3, 4, 11, 18, 25]
+
+
+@pytest.mark.parametrize("quality", [1, 10, 49, 50, 51, 75, 92, 99, 100])
+def test_tables_are_scaled_as_libjpeg_scales_its_own(quality):
+    own = [Image.open(io.BytesIO(saved("JPEG", quality=q))).quantization for q in (50, quality)]
+    assert scaled_table(own[0][0], quality) == own[1][0]
+    assert scaled_table(own[0][1], quality) == own[1][1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from split_core.errors import MessageError
@@ -12,11 +14,15 @@ FRAME = m.Frame(DIGEST, 2**64 - 2, 7, 3, 250_000, 14, m.Codec.QUANTIZED, 2, b"pa
 RESULT = m.Result(5, 7, 3, m.StageTimes(1, 2, 3, 4, 5), 1, b"outputs")
 REFUSAL = m.Refusal(5, 7, m.Reason.SHED, 1500, "busy")
 REQUEST = m.BlobRequest(DIGEST, 2**40, 1000)
+ASKED = m.RefinementRequest(5, 7, 0.25)
+REFINEMENT = m.Refinement(5, 7, 250_000, b"second layer")
 PART = m.BlobPart(DIGEST, 10, 20, b"0123456789")
 PAIRS = [
     (m.push_frame, m.pull_frame, FRAME), (m.push_result, m.pull_result, RESULT),
     (m.push_refusal, m.pull_refusal, REFUSAL),
     (m.push_blob_request, m.pull_blob_request, REQUEST),
+    (m.push_refinement_request, m.pull_refinement_request, ASKED),
+    (m.push_refinement, m.pull_refinement, REFINEMENT),
     (m.push_blob_part, m.pull_blob_part, PART),
 ]
 
@@ -26,7 +32,7 @@ def test_there_and_back(push, pull, message):
     assert pull(memoryview(push(message))) == message
 
 
-@pytest.mark.parametrize("push, pull, message", PAIRS[:4])
+@pytest.mark.parametrize("push, pull, message", PAIRS[:-1])
 def test_every_truncation_is_refused(push, pull, message):
     data = memoryview(push(message))
     for n in range(len(data)):
@@ -43,7 +49,7 @@ def test_a_blob_part_cut_short_is_a_shorter_part_or_refused():
             m.pull_blob_part(data[:n])
 
 
-@pytest.mark.parametrize("push, pull, message", PAIRS[:4])
+@pytest.mark.parametrize("push, pull, message", PAIRS[:-1])
 def test_a_byte_too_many_is_refused(push, pull, message):
     with pytest.raises(MessageError, match="follow"):
         pull(memoryview(push(message) + b"x"))
@@ -54,6 +60,33 @@ def test_reserved_bits_are_refused():
     data[55] = 1                                   # flags
     with pytest.raises(MessageError, match="flags is 1"):
         m.pull_frame(memoryview(data))
+
+
+def test_a_result_says_whether_it_was_refined_and_nothing_else_of_its_flags():
+    data = bytearray(m.push_result(replace(RESULT, refined=True)))
+    assert data[38:40] == b"\x01\x00" and m.pull_result(memoryview(data)).refined
+    data[38] = 3
+    with pytest.raises(MessageError, match="flags is 2"):
+        m.pull_result(memoryview(data))
+
+
+@pytest.mark.parametrize("margin", [-0.01, 1.01, float("nan"), float("inf")])
+def test_a_margin_is_a_difference_of_probabilities(margin):
+    with pytest.raises(MessageError, match="wanted 0 to 1"):
+        m.pull_refinement_request(memoryview(m.push_refinement_request(
+            replace(ASKED, margin=margin))))
+
+
+def test_reserved_bytes_of_a_request_are_refused():
+    data = bytearray(m.push_refinement_request(ASKED))
+    data[19] = 1
+    with pytest.raises(MessageError, match="reserved"):
+        m.pull_refinement_request(memoryview(data))
+
+
+def test_times_of_two_passes_add_up_and_stay_within_the_field():
+    both = m.StageTimes(1, 2, 3, 4, 5) + m.StageTimes(10, 20, 30, 40, 2**32 - 1)
+    assert both == m.StageTimes(11, 22, 33, 44, 2**32 - 1)
 
 
 def test_unknown_codec_and_reason_name_those_known():

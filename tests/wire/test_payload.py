@@ -13,7 +13,8 @@ from split_core.errors import MessageError
 from split_core.model.manifest import ImageInput
 from split_core.tensors import Quantization, TensorSpec
 from split_core.wire.messages import Codec
-from split_core.wire.payload import BLOCK_HEADER_BYTES, RAW, Coder, Encoding, Rung
+from split_core.wire.payload import BLOCK_HEADER_BYTES, Coder, Encoding
+from split_core.wire.rungs import RAW, Rung
 
 RNG = np.random.default_rng(3)
 SHAPE = (1, 6, 5, 16)
@@ -283,7 +284,7 @@ def test_jpeg_of_an_image_input(dtype, scale, offset, channels):
     samples = np.tile(np.linspace(10, 240, 48)[None, :, None], (32, 1, channels))
     array = {"uint8": samples.astype(np.uint8), "int8": (samples - 128).astype(np.int8),
              "float32": (samples * scale + offset).astype(np.float32)}[dtype][None]
-    payload, back = round_trip(array, tensor, Rung(Codec.JPEG, 95), image=image)
+    payload, back = round_trip(array, tensor, Rung.parse("jpeg95"), image=image)
     assert len(payload) < array.size / 2
     error = np.abs(back.astype(float) - array.astype(float)).max() / scale
     assert error <= 4
@@ -299,17 +300,19 @@ def test_a_jpeg_of_another_size_is_refused_unread():
     image = ImageInput("t", 32, 48, 3)
     coder = Coder(image=ImageInput("t", 16, 16, 3))
     payload = coder.encode([np.zeros((1, 16, 16, 3), np.uint8)],
-                           [spec("uint8", (1, 16, 16, 3))], Rung(Codec.JPEG, 50))
+                           [spec("uint8", (1, 16, 16, 3))], Rung.parse("jpeg50"))
     with pytest.raises(MessageError, match="JPEG of 16x16, wanted 48x32"):
         Coder(image=image).decode(payload, [spec("uint8", (1, 32, 48, 3))])
 
 
-@pytest.mark.parametrize("name", ["raw", "q1", "q8", "jpeg1", "jpeg100"])
+@pytest.mark.parametrize("name", ["raw", "q1", "q8", "jpeg1", "jpeg100", "webp95", "kl0.02",
+                                  "kl0.02+refine", "b2500", "b2500+refine"])
 def test_rungs_have_names(name):
     assert Rung.parse(name).name == name
 
 
-@pytest.mark.parametrize("name", ["", "q0", "q9", "q", "jpeg", "jpeg0", "jpeg101", "zip", "q-1"])
+@pytest.mark.parametrize("name", ["", "q0", "q9", "q", "jpeg", "jpeg0", "jpeg101", "zip", "q-1",
+                                  "kl", "kl0", "b0", "b0.5", "kl-1", "q4+refine", "kl1e400"])
 def test_wrong_rung_names_say_what_was_wanted(name):
-    with pytest.raises(ValueError, match="wanted raw, q1 to q8 or jpeg1 to jpeg100"):
+    with pytest.raises(ValueError, match="wanted raw, q1 to q8, jpeg1 to jpeg100"):
         Rung.parse(name)

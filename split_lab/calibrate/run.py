@@ -1,0 +1,248 @@
+"""`edge-agent calibrate`: a bundle whose cuts know their codec and its cost."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from split_core.errors import BundleError
+from split_core.model.build import Calibration, build_bundle
+from split_core.model.cuts import Cut
+from split_core.model.graph import Graph, read_graph
+from split_core.model.manifest import ImageInput
+from split_core.model.rate import RateCurve
+from split_core.wire.payload import Coder
+from split_core.wire.rungs import Rung
+from split_lab.calibrate import gradients as autodiff
+from split_lab.calibrate.jpeg_tables import jpeg_tables, probe_jpeg_sensitivity, tables_from
+from split_lab.calibrate.learn import (
+    QUALITY_FLOOR, Learnt, Samples, gradients, groups, learn_cut,
+)
+from split_lab.judge import Judge
+from split_lab.progress import Progress
+from split_lab.split import Described, choose_cuts, describe_model, read_model, trial
+from split_lab.views import list_inputs, views
+
+# Of each picture: the centre, as a camera's is used, and harder crops. Four views instead of
+# eight cost 1 to 3 % of bytes on MobileNetV2, one costs 5 %.
+VIEWS = 8
+# A cut whose estimated bytes exceed those of an earlier one by more than this is not learnt,
+# unless asked for: estimates are off by half at most (bench/coded_bits.py).
+_HOPE = 1.5
+# A further cut has to save this much over the last one kept, or it only adds a segment border.
+_LEAST_SAVING = 0.1
+# Inputs on which JPEG's frequencies are probed where there are no gradients: 384 runs each.
+_JPEG_PROBES = 16
+# Views whose gradients tune JPEG's tables: 192 numbers need no more.
+_JPEG_GRADIENTS = 200
+# For the plot.
+_PICTURE_QUALITIES = (50, 75, 85, 90, 95, 98)
+_PICTURE_VIEWS = 100
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A calibrated bundle and what was learnt on the way."""
+
+    name: str
+    data: bytes
+    learnt: tuple[Learnt, ...]
+    kept: tuple[int, ...]            # the cuts in the bundle
+    table_bytes: int
+    seconds: float
+    method: str                      # "gradients" or "finite differences"
+    files: int
+    macs: int
+    macs_before: dict[int, int]      # by cut
+    # Where asked for: divergence and bytes of the input as a picture, by format; and how long
+    # the head takes here, by kept cut.
+    pictures: dict[str, list[tuple[float, float]]]
+    head_s: dict[int, float]
+
+
+def calibrate_model(model: str | Path, inputs: str | Path, *, samples: int = 100,
+                    cuts: str | Sequence[int] = "useful", seed: int = 1,
+                    method: str | None = None, runtime: str | None = None,
+                    compare: bool = False, **described) -> Outcome:
+    """The bundle of a model, calibrated on ``samples`` files of a folder.
+
+    ``cuts`` is "useful" (the front of work against coded bytes, as measured), "all", or op
+    counts; ``method`` "gradients", "probes" or None for the better one that works here;
+    ``compare`` also measures the input as a picture, and heads on this machine, for the plot;
+    ``described`` as in `split_model`. Raises BundleError, InputError, UsageError.
+    """
+    begin_s = time.monotonic()
+    path = Path(model)
+    source = read_model(path)
+    graph = read_graph(source)
+    what = describe_model(path, source, graph, **described)
+    possible = trial(source, graph, what, "useful" if cuts == "all" else cuts, runtime)
+    candidates = _candidates(possible, cuts)
+    judge = Judge(source, graph, candidates, states=what.states, runtime=runtime,
+                  image=what.image)
+    files, rng = list_inputs(inputs, samples), np.random.default_rng(seed)
+    pictures = [v for f in files for v in views(judge.bundle, f, centre=1, hard=VIEWS - 1,
+                                                rng=rng)]
+    seen = Samples(judge, pictures, graph, Progress("whole model"))
+    torch_graph = _torch_graph(graph, judge, method)
+    learnt = tuple(_learn_all(seen, candidates, graph, torch_graph, seed))
+    kept = _front(possible, learnt) if cuts == "useful" else choose_cuts(possible, cuts)
+    if what.image is not None:
+        tables = _jpeg_tables(seen, torch_graph, seed, Progress("JPEG tables"))
+        what = replace(what, image=msgspec.structs.replace(what.image, jpeg_tables=tables))
+    names = {t for c in kept for t in c.boundary}
+    names = {graph.spec(t).name for t in names}
+    calibration = Calibration(
+        {n: c for l in learnt for n, c in l.codings.items() if n in names},
+        {l.cut.cut: l.rate for l in learnt}, {l.cut.cut: l.margin for l in learnt})
+    kept = tuple(_measured_bytes(c, learnt) for c in kept)
+    data = build_bundle(source, graph, kept, calibration=calibration, **what.fields())
+    plain = build_bundle(source, graph, kept, **what.fields())
+    numbers = tuple(c.cut for c in kept)
+    return Outcome(
+        what.name, data, learnt, numbers, len(data) - len(plain), time.monotonic() - begin_s,
+        "gradients" if torch_graph else "finite differences", len(files),
+        possible[0].macs_after, {c.cut: c.macs_before for c in possible},
+        _picture_rates(seen, what.image) if compare and what.image else {},
+        _head_times(seen, kept) if compare else {})
+
+
+def _picture_rates(seen: Samples, image: ImageInput) -> dict[str, list[tuple[float, float]]]:
+    """Divergence and bytes of the input as JPEG (with the tuned tables) and WebP."""
+    spec = seen.judge.bundle.specs[image.tensor]
+    coder, rates = Coder(image=image), {}
+    few = range(0, len(seen.views), max(1, len(seen.views) // _PICTURE_VIEWS))
+    progress, done = Progress("pictures"), 0
+    for kind in ("jpeg", "webp"):
+        points = []
+        for quality in _PICTURE_QUALITIES:
+            rung, total = Rung.parse(f"{kind}{quality}"), np.zeros(2)
+            for i in few:
+                payload = coder.encode([seen.views[i].arrays[image.tensor]], [spec], rung)
+                (array,) = coder.decode(payload, [spec])
+                answer = seen.judge.answer({**seen.views[i].arrays, image.tensor: array}, 0)
+                total += seen.judge.divergence(seen.answers[i], answer), len(payload)
+            points.append(tuple(float(v) for v in total / len(few)))
+            done += 1
+            progress(done, 2 * len(_PICTURE_QUALITIES))
+        rates[kind] = points
+    return rates
+
+
+def _head_times(seen: Samples, kept: Sequence[Cut]) -> dict[int, float]:
+    """Median time of each kept cut's head, on this machine with the judge's threads."""
+    times = {}
+    for cut in kept[:-1]:
+        samples = []
+        for view in seen.views[:20]:
+            begin_s = time.perf_counter()
+            seen.judge.run(view.arrays, 0, cut.cut)
+            samples.append(time.perf_counter() - begin_s)
+        times[cut.cut] = float(np.median(samples))
+    return times
+
+
+def _candidates(possible: tuple[Cut, ...], cuts: str | Sequence[int]) -> list[Cut]:
+    """Cuts worth learning: behind some work, before some, and not plainly dominated."""
+    inner = [c for c in possible[1:-1] if c.macs_before and c.macs_after and c.boundary]
+    if cuts != "useful":
+        wanted = {c.cut for c in choose_cuts(possible, cuts)}
+        return [c for c in inner if c.cut in wanted]
+    # The input itself is what every cut has to beat.
+    kept, least = [], possible[0].coded_bytes
+    for cut in sorted(inner, key=lambda c: (c.macs_before, c.cut)):
+        if cut.coded_bytes <= _HOPE * least:
+            kept.append(cut)
+        least = min(least, cut.coded_bytes)
+    return kept
+
+
+def _torch_graph(graph: Graph, judge: Judge, method: str | None):
+    """Gradients where they can be had; None for finite differences."""
+    if method == "probes":
+        return None
+    try:
+        if not autodiff.available():
+            raise autodiff.Untranslatable(
+                "PyTorch is not installed (pip install 'edge-agent[calibrate]')")
+        return autodiff.TorchGraph(graph, judge.heads.tensors)
+    except autodiff.Untranslatable as e:
+        if method == "gradients":
+            raise BundleError(f"no gradients: {e}") from None
+        print(f"calibrate: {e}; using finite differences, which take longer", file=sys.stderr)
+        return None
+
+
+def _learn_all(seen: Samples, candidates: Sequence[Cut], graph: Graph, torch_graph, seed: int):
+    for group in groups(candidates, graph, len(seen.views)):
+        found = {}
+        if torch_graph:
+            tensors = sorted({t for c in group for t in c.boundary})
+            found = gradients(seen, torch_graph, tensors, seed, Progress("gradients"))
+        for cut in group:
+            by_name = {graph.spec(t).name: found[t] for t in cut.boundary if t in found}
+            values = seen.boundary(cut)
+            if all(_can_learn(seen.judge.bundle.specs[n]) for n in values):
+                yield learn_cut(seen, cut, values, by_name or None, seed=seed,
+                                on_progress=Progress(f"cut {cut.cut}"))
+
+
+def _can_learn(spec) -> bool:
+    return spec.dtype in ("float32", "int8", "uint8") and spec.elements > 0 and (
+        spec.dtype == "float32" or spec.quantization is not None)
+
+
+def _front(possible: tuple[Cut, ...], learnt: Sequence[Learnt]) -> tuple[Cut, ...]:
+    """The Pareto front of (MACs before, measured bytes at the quality floor), ends included."""
+    kept, least = [possible[0]], float("inf")
+    for l in sorted(learnt, key=lambda l: (l.cut.macs_before, l.cut.cut)):
+        nbytes = bytes_at_floor(l)
+        if nbytes <= (1 - _LEAST_SAVING) * least:
+            kept.append(l.cut)
+            least = nbytes
+    return (*kept, possible[-1])
+
+
+def bytes_at_floor(learnt: Learnt) -> float:
+    """Predicted bytes at the quality floor; infinite where no step of the codec reaches it."""
+    curve = RateCurve(learnt.rate)
+    index = curve.index_for_kl(QUALITY_FLOOR)
+    return curve.bytes(index) if curve.kl(index) <= QUALITY_FLOOR else float("inf")
+
+
+def _measured_bytes(cut: Cut, learnt: Sequence[Learnt]) -> Cut:
+    for l in learnt:
+        if l.cut.cut == cut.cut and bytes_at_floor(l) < float("inf"):
+            return replace(cut, coded_bytes=round(bytes_at_floor(l)))
+    return cut
+
+
+def _jpeg_tables(seen: Samples, torch_graph, seed: int, on_progress):
+    """JPEG quantization tables after the model's own sensitivity, None for grey inputs."""
+    image = seen.judge.bundle.manifest.image
+    if torch_graph is None:
+        few = seen.views[:: max(1, len(seen.views) // _JPEG_PROBES)]
+        made = count(1)
+        return _pair(tables_from(probe_jpeg_sensitivity(
+            seen.judge, image, (v.arrays for v in few),
+            lambda: on_progress(next(made), len(few)))))
+    t = next(t for t in seen.graph.inputs if seen.graph.spec(t).name == image.tensor)
+    stride = max(1, len(seen.views) // _JPEG_GRADIENTS) | 1
+    found = gradients(seen, torch_graph, [t], seed, on_progress, stride)[t]
+    return _pair(jpeg_tables(found.reshape(-1, image.height, image.width, image.channels)
+                             .astype(np.float32)))
+
+
+def _pair(tables) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    luma, chroma = tables
+    return tuple(luma), tuple(chroma)
+
+
+__all__ = ["Described", "Outcome", "calibrate_model"]

@@ -1,0 +1,102 @@
+"""Inputs at a desk: pictures seen in several ways, and saved arrays.
+
+A few photographs teach more when each is seen several times: the centre, as a camera's
+picture is used, and harder crops. The hard crops are also the honest test: photographs that
+a network was trained on give it wide margins, which hide what coding does to its answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from split_core.errors import InputError
+from split_core.model.bundle import Bundle
+from split_core.pictures import SUFFIXES, prepare, read_picture
+
+CROPS = ("centre", "hard")
+# Of a hard crop: its share of the picture's area and its aspect ratio, both uniform (the
+# latter in its logarithm).
+_AREA = (0.15, 0.5)
+_ASPECT = (3 / 4, 4 / 3)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One input of the model, and the file it came from."""
+
+    file: Path
+    arrays: dict[str, np.ndarray]
+
+
+def list_inputs(folder: str | Path, count: int | None = None) -> list[Path]:
+    """The pictures and arrays below ``folder``, at most ``count``, spread evenly over their
+    names. Raises InputError when there is none."""
+    folder = Path(folder)
+    wanted = SUFFIXES | {".npy", ".npz"}
+    if folder.is_file():
+        return [folder]
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in wanted)
+    if not files:
+        raise InputError(f"no inputs in {folder} (looked for {', '.join(sorted(wanted))})")
+    if count is None or count >= len(files):
+        return files
+    return [files[i * len(files) // count] for i in range(count)]
+
+
+def views(bundle: Bundle, file: Path, *, centre: int, hard: int,
+          rng: np.random.Generator) -> Iterator[View]:
+    """The inputs one file gives: of a picture ``centre`` and then ``hard`` crops, of saved
+    arrays (.npy: the first input, .npz: all by name) itself. Raises InputError."""
+    image = bundle.manifest.image
+    if file.suffix in (".npy", ".npz"):
+        yield View(file, _saved(bundle, file))
+        return
+    if image is None:
+        raise InputError(f"{file}: the model's input is no picture; wanted .npy or .npz")
+    spec, pixels = bundle.specs[image.tensor], read_picture(file)
+    others = _zeros(bundle, image.tensor)
+    for _ in range(centre):
+        yield View(file, {image.tensor: prepare(pixels, image, spec)} | others)
+    for _ in range(hard):
+        array = prepare(pixels, image, spec, box=_hard_box(pixels.shape, rng))
+        if rng.random() < 0.5:
+            array = np.ascontiguousarray(array[:, :, ::-1])
+        yield View(file, {image.tensor: array} | others)
+
+
+def _hard_box(shape: tuple[int, ...], rng: np.random.Generator):
+    height, width = shape[:2]
+    while True:
+        area = rng.uniform(*_AREA) * height * width
+        aspect = np.exp(rng.uniform(*np.log(_ASPECT)))
+        w, h = np.sqrt(area * aspect), np.sqrt(area / aspect)
+        if w <= width and h <= height:
+            left, top = rng.uniform(0, width - w), rng.uniform(0, height - h)
+            return left, top, left + w, top + h
+
+
+def _saved(bundle: Bundle, file: Path) -> dict[str, np.ndarray]:
+    try:
+        loaded = np.load(file, allow_pickle=False)
+    except (OSError, ValueError) as e:
+        raise InputError(f"{file}: {e}") from None
+    first = bundle.manifest.inputs[0]
+    arrays = dict(loaded) if file.suffix == ".npz" else {first: loaded}
+    arrays = _zeros(bundle, *arrays) | arrays
+    for name in bundle.manifest.inputs:
+        spec, array = bundle.specs[name], arrays.get(name)
+        if array is None or array.shape != spec.shape or array.dtype != spec.np_dtype:
+            found = "missing" if array is None else f"{array.dtype}{list(array.shape)}"
+            raise InputError(f"{file}: input {name!r} is {found}, wanted"
+                             f" {spec.dtype}{list(spec.shape)}")
+    return {n: arrays[n] for n in bundle.manifest.inputs}
+
+
+def _zeros(bundle: Bundle, *given: str) -> dict[str, np.ndarray]:
+    """State inputs as they are before the first frame."""
+    states = {s.input for s in bundle.manifest.states} - {*given}
+    return {n: np.zeros(bundle.specs[n].shape, bundle.specs[n].np_dtype) for n in states}
