@@ -4,16 +4,24 @@ PYTHON ?= $(shell command -v /usr/bin/python3.11 || command -v python3.11 || com
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+FUZZER := $(VENV)/.fuzzer
 SOURCES := pyproject.toml setup.py $(wildcard cext/*.pyx cext/*.pxd)
 
-.PHONY: demo test check bench golden test-pythons broker clean help
+# How long `make fuzz` and `make corpus` give each target.
+SECONDS ?= 60
+TARGETS := entropy payload wire coding model
+FUZZ := sh fuzz/sanitized.sh sanitized $(BIN)/python -m fuzz.run
+
+.PHONY: demo test check bench golden fuzz corpus coverage test-aarch64 test-pythons broker clean help
 
 help:
 	@echo "make demo    see it work: a meter reader, split between two processes"
 	@echo "make test    the tests (installs mosquitto where it may)"
-	@echo "make check   the long tests: ten-minute load, other Pythons"
+	@echo "make check   the long tests: ten-minute load, sanitizers, aarch64, other Pythons"
 	@echo "make bench   every benchmark, JSON in bench/results/"
 	@echo "make golden  write the golden vectors anew (after a change of format)"
+	@echo "make fuzz    fuzz the decoders, SECONDS=60 for each target (needs clang)"
+	@echo "make corpus  the same, then keep in fuzz/corpus what reaches most"
 
 $(INSTALLED): $(SOURCES)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'
@@ -27,9 +35,13 @@ demo: $(INSTALLED)
 test: $(INSTALLED) broker
 	$(BIN)/python -m pytest -m "not check"
 
-check: $(INSTALLED) broker
+check: $(FUZZER) broker
 	$(BIN)/python -m pytest -m check
-	$(MAKE) test-pythons
+	$(MAKE) test-aarch64 test-pythons
+
+# The golden vectors and the kernels' tests under qemu, where the tools for it are.
+test-aarch64: $(FUZZER)
+	@sh tests/aarch64/run.sh $(BIN)/python
 
 # The quick tests on every other Python that is installed here.
 test-pythons: broker
@@ -40,6 +52,35 @@ bench: $(INSTALLED) broker
 
 golden: $(INSTALLED)
 	$(BIN)/python -m tests.golden.make
+
+# What builds the kernels otherwise than pip does. Not every Python has a wheel of the fuzzer;
+# tests that need it are then skipped.
+$(FUZZER): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'setuptools>=65' 'cython>=3.1' 'coverage>=7'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: 'atheris>=3' || \
+		echo "no fuzzer for this Python"
+	@touch $@
+
+fuzz: $(FUZZER)
+	$(BIN)/python -m fuzz.build sanitized
+	$(BIN)/python -m fuzz.seeds build/seeds
+	for t in $(TARGETS); do \
+		mkdir -p build/found/$$t && \
+		$(FUZZ) $$t build/found/$$t fuzz/corpus/$$t build/seeds/$$t -max_total_time=$(SECONDS) \
+			-max_len=4000 -timeout=10 -print_final_stats=1 -artifact_prefix=build/found/ || exit 1; \
+	done
+
+# The smallest set that reaches every edge anything found so far does.
+corpus: fuzz
+	for t in $(TARGETS); do \
+		rm -rf build/corpus/$$t && mkdir -p build/corpus/$$t && \
+		$(FUZZ) $$t -set_cover_merge=1 -use_counters=0 -max_len=4000 \
+			build/corpus/$$t fuzz/corpus/$$t build/found/$$t build/seeds/$$t || exit 1; \
+	done
+	rm -rf fuzz/corpus && cp -r build/corpus fuzz/corpus
+
+coverage: $(FUZZER)
+	$(BIN)/python -m fuzz.coverage
 
 # The tests that need mosquitto are skipped, saying so, where it cannot be installed.
 broker:

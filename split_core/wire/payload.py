@@ -21,7 +21,7 @@ import numpy as np
 import zstandard
 
 import cext
-from split_core.errors import InputError, MessageError
+from split_core.errors import BundleError, InputError, MessageError
 from split_core.model.coding import TensorCoding
 from split_core.model.manifest import ImageInput
 from split_core.tensors import TensorSpec
@@ -160,7 +160,10 @@ class Coder:
             coding = self._codings.get(spec.name)
             if coding is None or spec.name in self._lossless:
                 return None
-            self._transforms[spec.name] = TensorTransform(coding, spec)
+            try:
+                self._transforms[spec.name] = TensorTransform(coding, spec)
+            except ValueError as e:
+                raise BundleError(f"codec tables of {spec.name!r}: {e}") from None
         return self._transforms[spec.name]
 
     def _encode_transformed(self, array: np.ndarray, spec: TensorSpec, index: int):

@@ -60,8 +60,11 @@ class GradientMetric:
 class ProbeMetric:
     """From finite differences: how the heads move when the tensor moves along one direction.
 
-    A direction has one channel (or row, or column) and random signs over all else, so that
-    the expected inner product of two responses is F between the two, summed over the rest.
+    A direction is one combination of all channels (or rows, or columns) times one pattern of
+    random signs over everything else, the same for all, so that the expected inner product of
+    two responses is F between the two combinations, summed over the rest. Combinations and
+    not one channel at a time, because an integer tail answers every change with the same
+    noise, however small it is: this way each moves all of the tensor.
     ``respond(frame, [m, ...] changes)`` runs the tail: the heads' change for each, scaled so
     that its squared length is the divergence's quadratic form.
     """
@@ -83,15 +86,16 @@ class ProbeMetric:
         axis = min(axis, len(self._shape) - 1)
         size = self._shape[axis]
         total = np.zeros((size, size))
+        along = [1] * len(self._shape)
+        along[axis] = size
+        pattern = tuple(1 if i == axis else n for i, n in enumerate(self._shape))
         for frame in range(self._frames):
-            signs = self._rng.choice((-1.0, 1.0), size=self._shape).astype(np.float32)
-            changes = np.zeros((size, *self._shape), np.float32)
-            for k in range(size):
-                at = (slice(None),) * axis + (k,)
-                changes[(k, *at)] = signs[at]
+            mixes, _ = np.linalg.qr(self._rng.standard_normal((size, size)))
+            signs = self._rng.choice((-1.0, 1.0), size=pattern).astype(np.float32)
+            changes = signs * mixes.reshape(size, *along).astype(np.float32)
             if channel_inverse is not None:
                 changes = changes @ channel_inverse.T.astype(np.float32)
-            responses = self._respond(frame, changes)
+            responses = mixes.T @ self._respond(frame, changes)
             total += responses @ responses.T
         return _symmetric(total / self._frames)
 
