@@ -157,7 +157,7 @@ def pictures(bundle: Bundle, inputs: str, args) -> dict[str, list[Evaluation]]:
 def measure(folder: Path, args) -> dict:
     rows, compared, fronts, samples = [], {}, {}, []
     for name, cuts in MODELS.items():
-        bundle = calibrated(name, folder, "images/calibration", [14, *cuts][-3:], args.samples)
+        bundle = calibrated(name, folder, "images/calibration", cuts, args.samples)
         evaluations = {}
         for cut in cuts:
             row, evaluations[cut] = at_cut(bundle, cut, "images", args)

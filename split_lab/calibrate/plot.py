@@ -39,13 +39,15 @@ def plot_rates(outcome: Outcome, file: str | Path) -> None:
     curves.grid(alpha=0.2, which="both")
 
     reached = [l for l in outcome.learnt if bytes_at_floor(l) < float("inf")]
-    front.plot([100 * l.cut.macs_before / outcome.macs for l in reached],
-               [bytes_at_floor(l) for l in reached], "o", ms=4, color="0.75",
-               label="cuts not kept")
     on_it = [l for l in kept if l in reached]
+    others = [l for l in reached if l not in on_it]
+    if others:
+        front.plot([100 * l.cut.macs_before / outcome.macs for l in others],
+                   [bytes_at_floor(l) for l in others], "o", ms=4, color="0.75",
+                   label="cuts not kept")
     front.plot([100 * l.cut.macs_before / outcome.macs for l in on_it],
                [bytes_at_floor(l) for l in on_it], "o-", ms=6, color="#3b6ea5",
-               label=f"front, at divergence {QUALITY_FLOOR}")
+               label=f"cuts of the bundle, at {QUALITY_FLOOR}")
     for l in on_it:
         front.annotate(str(l.cut.cut), (100 * l.cut.macs_before / outcome.macs,
                                         bytes_at_floor(l)), fontsize=8,
