@@ -14,7 +14,7 @@ from split_core.model.bundle import open_bundle
 from split_core.model.cuts import find_cuts
 from split_core.model.graph import read_graph
 from split_core.wire.payload import Coder
-from split_lab.calibrate import gradients as autodiff
+from split_lab.calibrate import gradients as autodiff, run
 from split_lab.calibrate.learn import INDICES, Samples, gradients, learn_cut
 from split_lab.calibrate.metric import GradientMetric, ProbeMetric, head_response
 from split_lab.calibrate.run import VIEWS, calibrate_model
@@ -26,6 +26,14 @@ from split_lab.views import list_inputs, views
 from tests.support import tiny_models
 
 PHOTOS = 12
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_jpeg_probes():
+    """JPEG's tables from two inputs: 384 runs of the model each are most of the time here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "_JPEG_PROBES", 2)
+        yield
 
 
 @pytest.fixture
