@@ -20,7 +20,9 @@ from split_core.pictures import SUFFIXES, prepare, read_picture
 CROPS = ("centre", "hard")
 # Of a hard crop: its share of the picture's area and its aspect ratio, both uniform (the
 # latter in its logarithm).
-_AREA = (0.15, 0.5)
+HARD_AREA = (0.15, 0.5)
+# Of a crop that leaves what is seen as it is.
+MILD_AREA = (0.8, 1.0)
 _ASPECT = (3 / 4, 4 / 3)
 
 
@@ -47,10 +49,12 @@ def list_inputs(folder: str | Path, count: int | None = None) -> list[Path]:
     return [files[i * len(files) // count] for i in range(count)]
 
 
-def views(bundle: Bundle, file: Path, *, centre: int, hard: int,
-          rng: np.random.Generator) -> Iterator[View]:
+def views(bundle: Bundle, file: Path, *, centre: int, hard: int, rng: np.random.Generator,
+          spare_thumbnails: bool = False) -> Iterator[View]:
     """The inputs one file gives: of a picture ``centre`` and then ``hard`` crops, of saved
-    arrays (.npy: the first input, .npz: all by name) itself. Raises InputError."""
+    arrays (.npy: the first input, .npz: all by name) itself. With ``spare_thumbnails`` a
+    picture that has not twice the input's pixels is not cropped hard: blown up it would be
+    like nothing the model was made for. Raises InputError."""
     image = bundle.manifest.image
     if file.suffix in (".npy", ".npz"):
         yield View(file, _saved(bundle, file))
@@ -61,17 +65,19 @@ def views(bundle: Bundle, file: Path, *, centre: int, hard: int,
     others = _zeros(bundle, image.tensor)
     for _ in range(centre):
         yield View(file, {image.tensor: prepare(pixels, image, spec)} | others)
+    thumbnail = spare_thumbnails and pixels[..., 0].size < 2 * image.height * image.width
+    area = MILD_AREA if thumbnail else HARD_AREA
     for _ in range(hard):
-        array = prepare(pixels, image, spec, box=_hard_box(pixels.shape, rng))
+        array = prepare(pixels, image, spec, box=_box(pixels.shape, area, rng))
         if rng.random() < 0.5:
             array = np.ascontiguousarray(array[:, :, ::-1])
         yield View(file, {image.tensor: array} | others)
 
 
-def _hard_box(shape: tuple[int, ...], rng: np.random.Generator):
+def _box(shape: tuple[int, ...], share: tuple[float, float], rng: np.random.Generator):
     height, width = shape[:2]
     while True:
-        area = rng.uniform(*_AREA) * height * width
+        area = rng.uniform(*share) * height * width
         aspect = np.exp(rng.uniform(*np.log(_ASPECT)))
         w, h = np.sqrt(area * aspect), np.sqrt(area / aspect)
         if w <= width and h <= height:

@@ -84,27 +84,30 @@ class Samples:
 
 def gradients(samples: Samples, torch_graph: TorchGraph, tensors: Sequence[int], seed: int,
               on_progress: Callable[[int, int], None], stride: int = 1) -> dict[int, np.ndarray]:
-    """float16 [n, *shape] for each tensor: d log p(y) / d tensor with y drawn from the model's
-    own answer, so that their second moment is the Fisher information; of every ``stride``-th
-    view."""
+    """float16 [n, *shape] for each tensor, of every ``stride``-th view: gradients of random
+    combinations of the outputs, such that their second moment is the metric.
+
+    With p the softmax of the logits z and r standard normal, sum_k v_k z_k with
+    v = sqrt(p) r - p (sqrt(p) . r) has E[v v^T] = diag(p) - p p^T, the Fisher information.
+    Gradients of log p(y) at a drawn class y have the same second moment, but where the model is
+    sure nearly all of it is in classes that are hardly ever drawn.
+    """
     rng, judge, views = np.random.default_rng(seed), samples.judge, samples.views[::stride]
     count = len(views)
     inputs = {t: np.concatenate([to_real(v.arrays[samples.graph.spec(t).name],
                                          samples.graph.spec(t)) for v in views])
               for t in samples.graph.inputs}
-    drawn = [rng.random((count, *a.shape[1:-1])) if judge.heads.softmax
-             else rng.standard_normal((count, *a.shape[1:])).astype(np.float32)
+    drawn = [rng.standard_normal((count, *a.shape[1:])).astype(np.float32)
              for a in samples.answers[0]]
 
     def loss(torch, heads, start):
         total = 0
         for values, chance, scale in zip(heads, drawn, judge.scales):
-            part = torch.from_numpy(chance[start:start + len(values)]).float()
+            part = torch.from_numpy(chance[start:start + len(values)])
             if judge.heads.softmax:
-                p = values.softmax(-1).cumsum(-1)
-                label = (p < part[..., None]).sum(-1).clamp(max=p.shape[-1] - 1)
-                score = values.log_softmax(-1).gather(-1, label[..., None])
-                total = total + score.sum() / max(1, np.prod(label.shape[1:])) ** 0.5
+                root = values.detach().softmax(-1).sqrt()
+                v = root * (part - (root * part).sum(-1, keepdim=True) * root)
+                total = total + (v * values).sum() / max(1, np.prod(values.shape[1:-1])) ** 0.5
             else:
                 total = total + (part * values).sum() / (
                     float(scale) * (np.prod(values.shape[1:]) * len(heads)) ** 0.5)

@@ -89,7 +89,7 @@ def calibrate_model(model: str | Path, inputs: str | Path, *, samples: int = 100
                   image=what.image)
     files, rng = list_inputs(inputs, samples), np.random.default_rng(seed)
     pictures = [v for f in files for v in views(judge.bundle, f, centre=1, hard=VIEWS - 1,
-                                                rng=rng)]
+                                                rng=rng, spare_thumbnails=True)]
     seen = Samples(judge, pictures, graph, Progress("whole model"))
     torch_graph = _torch_graph(graph, judge, method)
     learnt = tuple(_learn_all(seen, candidates, graph, torch_graph, seed))
