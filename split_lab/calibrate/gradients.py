@@ -105,13 +105,13 @@ class TorchGraph:
         quantization = table.table(schema.Tensor.QUANTIZATION, "quantization")
         scales = quantization.scalars(schema.Quantization.SCALE, "f") if quantization else ()
         if not scales:
-            return array if array.dtype.kind == "i" else self._torch.from_numpy(array.copy())
+            return array if array.dtype.kind == "i" else self._torch.tensor(array)
         zeros = quantization.scalars(schema.Quantization.ZERO_POINT, "q") or (0,) * len(scales)
         shape = [1] * array.ndim
         if len(scales) > 1:
             shape[quantization.i32(schema.Quantization.QUANTIZED_DIMENSION)] = len(scales)
         real = (array.astype(np.float64) - np.reshape(zeros, shape)) * np.reshape(scales, shape)
-        return self._torch.from_numpy(real.astype(np.float32))
+        return self._torch.tensor(np.asarray(real, np.float32))
 
     def options(self, op: Op, slots: Mapping[str, int]) -> dict[str, int]:
         table = self._op_tables[op.index].table(schema.Operator.BUILTIN_OPTIONS, op.name)

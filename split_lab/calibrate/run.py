@@ -18,6 +18,7 @@ from split_core.model.cuts import Cut
 from split_core.model.graph import Graph, read_graph
 from split_core.model.manifest import ImageInput
 from split_core.model.rate import RateCurve
+from split_core.tensors import to_real
 from split_core.wire.payload import Coder
 from split_core.wire.rungs import Rung
 from split_lab.calibrate import gradients as autodiff
@@ -38,10 +39,15 @@ VIEWS = 8
 _HOPE = 1.5
 # A further cut has to save this much over the last one kept, or it only adds a segment border.
 _LEAST_SAVING = 0.1
-# Inputs on which JPEG's frequencies are probed where there are no gradients: 384 runs each.
-_JPEG_PROBES = 16
+# Inputs on which JPEG's frequencies are probed where there are no gradients: so many runs of
+# the whole model each, and of a large one fewer inputs (a minute or two of work).
+_JPEG_PROBES, _JPEG_RUNS = 16, 384
+_JPEG_MACS = 4_000_000_000_000
 # Views whose gradients tune JPEG's tables: 192 numbers need no more.
 _JPEG_GRADIENTS = 200
+# A translation may be off by this share of the spread of a head: an integer model's own
+# rounding is 0.02 to 0.1 of it.
+_SAME_ANSWER = 0.3
 # For the plot.
 _PICTURE_QUALITIES = (50, 75, 85, 90, 95, 98)
 _PICTURE_VIEWS = 100
@@ -91,7 +97,7 @@ def calibrate_model(model: str | Path, inputs: str | Path, *, samples: int = 100
     pictures = [v for f in files for v in views(judge.bundle, f, centre=1, hard=VIEWS - 1,
                                                 rng=rng, spare_thumbnails=True)]
     seen = Samples(judge, pictures, graph, Progress("whole model"))
-    torch_graph = _torch_graph(graph, judge, method)
+    torch_graph = _torch_graph(seen, method)
     learnt = tuple(_learn_all(seen, candidates, graph, torch_graph, seed))
     kept = _front(possible, learnt) if cuts == "useful" else choose_cuts(possible, cuts)
     if what.image is not None:
@@ -164,20 +170,39 @@ def _candidates(possible: tuple[Cut, ...], cuts: str | Sequence[int]) -> list[Cu
     return kept
 
 
-def _torch_graph(graph: Graph, judge: Judge, method: str | None):
-    """Gradients where they can be had; None for finite differences."""
+def _torch_graph(seen: Samples, method: str | None):
+    """Gradients where they can be had, of a translation that answers as the runtime does;
+    None for finite differences."""
     if method == "probes":
         return None
     try:
         if not autodiff.available():
             raise autodiff.Untranslatable(
                 "PyTorch is not installed (pip install 'edge-agent[calibrate]')")
-        return autodiff.TorchGraph(graph, judge.heads.tensors)
+        torch_graph = autodiff.TorchGraph(seen.graph, seen.judge.heads.tensors)
+        _check_translation(seen, torch_graph)
+        return torch_graph
     except autodiff.Untranslatable as e:
         if method == "gradients":
             raise BundleError(f"no gradients: {e}") from None
         print(f"calibrate: {e}; using finite differences, which take longer", file=sys.stderr)
         return None
+
+
+def _check_translation(seen: Samples, torch_graph) -> None:
+    """Raises Untranslatable for one whose heads are not the runtime's: an op may mean more
+    than its translation here knows."""
+    view, graph = seen.views[0], seen.graph
+    inputs = {t: to_real(view.arrays[graph.spec(t).name], graph.spec(t)) for t in graph.inputs}
+    try:
+        found = torch_graph.run(inputs)
+    except (RuntimeError, TypeError, ValueError, IndexError) as e:
+        raise autodiff.Untranslatable(f"PyTorch: {str(e).splitlines()[0]}") from None
+    for t, wanted in zip(seen.judge.heads.tensors, seen.answers[0]):
+        error = np.abs(found[t].reshape(wanted.shape) - wanted).mean()
+        if not error <= _SAME_ANSWER * max(float(wanted.std()), 1e-6):
+            raise autodiff.Untranslatable(
+                f"PyTorch's {graph.spec(t).name!r} is off by {error:.3g} on average")
 
 
 def _learn_all(seen: Samples, candidates: Sequence[Cut], graph: Graph, torch_graph, seed: int):
@@ -228,7 +253,9 @@ def _jpeg_tables(seen: Samples, torch_graph, seed: int, on_progress):
     """JPEG quantization tables after the model's own sensitivity, None for grey inputs."""
     image = seen.judge.bundle.manifest.image
     if torch_graph is None:
-        few = seen.views[:: max(1, len(seen.views) // _JPEG_PROBES)]
+        affordable = _JPEG_MACS // (_JPEG_RUNS * max(1, seen.judge.bundle.manifest.macs))
+        probes = max(1, min(_JPEG_PROBES, affordable))
+        few = seen.views[:: max(1, len(seen.views) // probes)][:probes]
         made = count(1)
         return _pair(tables_from(probe_jpeg_sensitivity(
             seen.judge, image, (v.arrays for v in few),

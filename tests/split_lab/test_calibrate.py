@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from edge_agent.cli import main
-from split_core.errors import InputError, UsageError
+from split_core.errors import BundleError, InputError, UsageError
 from split_core.model.bundle import open_bundle
 from split_core.model.cuts import find_cuts
 from split_core.model.graph import read_graph
@@ -172,6 +172,17 @@ def test_an_op_without_a_gradient_is_named():
         pytest.skip("PyTorch is not installed")
     with pytest.raises(autodiff.Untranslatable, match="CUSTOM"):
         autodiff.TorchGraph(graph, graph.outputs)
+
+
+def test_a_translation_that_answers_otherwise_is_not_used(desk, monkeypatch, capsys):
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    monkeypatch.setitem(autodiff._TRANSLATIONS, "FULLY_CONNECTED",
+                        lambda g, op, v: 3 * autodiff._dense(g, op, v))
+    outcome = _calibrate(desk, cuts=[6])
+    assert outcome.method == "finite differences"
+    assert "off by" in capsys.readouterr().err
+    with pytest.raises(BundleError, match="no gradients"):
+        _calibrate(desk, cuts=[6], method="gradients")
 
 
 def _written(desk, outcome):
