@@ -79,6 +79,7 @@ class HeadThread:
             self._runner = self._runner_for()
             self.runtime = self._runner.runtime
             self._learn_times()
+            self._coder.prepare(self._bundle.boundary(self._plan().cut))
             self.ready.set()
             while self._step():
                 pass

@@ -155,6 +155,12 @@ class Coder:
             for part in _indexed(Encoding.REFINEMENT, self._transform(spec).encode_refinement(
                 layers.symbols[spec.name], layers.index), layers.index))
 
+    def prepare(self, specs: Sequence[TensorSpec]) -> None:
+        """Unpack the tables of ``specs``, so that the first payload does not wait for it.
+        Raises BundleError."""
+        for spec in specs:
+            self._transform(spec)
+
     def _transform(self, spec: TensorSpec) -> TensorTransform | None:
         if spec.name not in self._transforms:
             coding = self._codings.get(spec.name)

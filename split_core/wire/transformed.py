@@ -11,7 +11,7 @@ import numpy as np
 import cext
 from split_core.model.coding import TensorCoding
 from split_core.tensors import TensorSpec
-from split_core.wire.rungs import BASE_OFFSET, STEPS_AN_OCTAVE
+from split_core.wire.rungs import STEPS_AN_OCTAVE
 
 # A coefficient is more often near zero than far, so the middle of its interval is too large:
 # 1/16 of a step nearer to zero moves the answer of MobileNetV2 5 to 7 % less, the true
@@ -123,5 +123,3 @@ def _constant(value: float, coding: TensorCoding, channel: np.ndarray, row, colu
                     * np.tile(along_w, blocks_w)[None, :, None] * along_c)
     return (value * coefficients).astype(np.float32).ravel()
 
-
-__all__ = ["BASE_OFFSET", "SHRINK", "TensorTransform", "step_of"]

@@ -28,7 +28,7 @@ from split_lab.calibrate.learn import (
 )
 from split_lab.judge import Judge
 from split_lab.progress import Progress
-from split_lab.split import Described, choose_cuts, describe_model, read_model, trial
+from split_lab.split import choose_cuts, describe_model, read_model, trial
 from split_lab.views import list_inputs, views
 
 # Of each picture: the centre, as a camera's is used, and harder crops. Four views instead of
@@ -271,5 +271,3 @@ def _pair(tables) -> tuple[tuple[int, ...], tuple[int, ...]]:
     luma, chroma = tables
     return tuple(luma), tuple(chroma)
 
-
-__all__ = ["Described", "Outcome", "calibrate_model"]

@@ -13,7 +13,7 @@ from split_core.tensors import Quantization, TensorSpec
 from split_core.wire.payload import BLOCK_HEADER_BYTES, Coder, Encoding
 from split_core.wire.quality import encode, step_index
 from split_core.wire.rungs import BASE_OFFSET, MAX_STEP_INDEX, Rung
-from split_core.wire.transformed import step_of
+from split_core.wire.transformed import TensorTransform, step_of
 
 SHAPE = (1, 8, 8, 16)
 CURVE = RateCurve([RatePoint(-64, 0.005, 900), RatePoint(0, 0.02, 500), RatePoint(96, 0.5, 100)])
@@ -122,8 +122,7 @@ def test_steps_are_the_same_doubles_everywhere(index):
 
 
 def test_two_layers_give_exactly_the_fine_step():
-    device, worker, x = (Coder(codings={"t": coding()}) for _ in "ab"), None, values("int8")
-    device, worker = device
+    (device, worker), x = (Coder(codings={"t": coding()}) for _ in "dw"), values("int8")
     base, layers = device.encode_base([x], [spec("int8")], 0, 0.25)
     (coarse,), held = worker.decode_layers(base, [spec("int8")])
     assert base[0] == Encoding.BASE and held.margin == 0.25 and held.index == BASE_OFFSET
@@ -163,9 +162,18 @@ def test_base_layers_of_one_payload_agree_on_step_and_margin():
     codings = {"t": coding(), "v": coding("v")}
     coder = Coder(codings=codings)
     arrays = [values("int8"), values("int8", seed=8)]
-    a, _ = coder.encode_base(arrays, specs, 0, 0.25)
-    b, _ = coder.encode_base(arrays, specs, 0, 0.5)
-    _, first, _ = len(a), coder.encode_base(arrays[:1], specs[:1], 0, 0.25)[0], None
-    mixed = first + b[len(coder.encode_base(arrays[:1], specs[:1], 0, 0.5)[0]):]
+    first, second = (coder.encode_base([a], [s], 0, margin)[0]
+                     for a, s, margin in zip(arrays, specs, (0.25, 0.5)))
     with pytest.raises(MessageError, match="the one before has"):
-        coder.decode(mixed, specs)
+        coder.decode(first + second, specs)
+
+
+def test_tables_can_be_unpacked_before_the_first_payload(monkeypatch):
+    made = []
+    monkeypatch.setattr("split_core.wire.payload.TensorTransform",
+                        lambda c, s: made.append(s.name) or TensorTransform(c, s))
+    coder = Coder(codings={"t": coding()})
+    coder.prepare([spec(), spec(name="u")])
+    assert made == ["t"]
+    coder.encode_at([values()], [spec()], 0)
+    assert made == ["t"], "once"
