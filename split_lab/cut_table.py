@@ -9,10 +9,13 @@ from split_core.errors import BundleError
 from split_core.model.bundle import is_bundle, verify
 from split_core.model.cuts import find_cuts, useful_cuts
 from split_core.model.graph import read_graph
-from split_core.model.manifest import CutEntry
+from split_core.model.manifest import CutEntry, PictureRate
+from split_core.model.rate import picture_curves
 from split_core.tensors import TensorSpec
 
 _BAR = 12
+_COLUMN_KL = 0.02                    # calibration measured coded bytes there
+_PICTURE_NAMES = {"jpeg": "JPEG", "webp": "WebP"}
 
 
 def inspect_file(path: str | Path) -> dict:
@@ -48,6 +51,8 @@ def _bundle(data: bytes) -> dict:
         "states": [{"input": s.input, "output": s.output} for s in manifest.states],
         "answer": manifest.answer.kind,
         "labels": len(manifest.answer.labels),
+        "pictures": [{"format": p.format, "quality": p.quality, "kl": p.kl, "bytes": p.bytes}
+                     for p in manifest.pictures],
     }
 
 
@@ -91,7 +96,7 @@ def render(report: dict, *, every: bool = False) -> str:
     input_bytes = sum(t["bytes"] for t in cuts[0]["boundary"])
     shown = [c for c in cuts if every or c.get("useful", True)]
     # Measured at the quality floor where the bundle is calibrated, else estimated.
-    coded = "KL 0.02" if any(c.get("rate") for c in shown) else "coded ~"
+    coded = f"KL {_COLUMN_KL}" if any(c.get("rate") for c in shown) else "coded ~"
     lines = [
         f"{report['name']}: {report['kind']}, {report['ops']} ops, {_count(total)} MACs,"
         f" {len(cuts)} cuts" + (f", {len(shown)} of them useful (--all shows every one)"
@@ -107,13 +112,25 @@ def render(report: dict, *, every: bool = False) -> str:
     for c in shown:
         raw = sum(t["bytes"] for t in c["boundary"])
         share = c["macs_before"] / total if total else 0.0
-        guessed = "~" if coded == "KL 0.02" and raw and not c["rate"] else ""
+        guessed = "~" if coded != "coded ~" and raw and not c["rate"] else ""
         lines.append(
             f"{c['cut']:>4}  {c['after_op'].removeprefix('CUSTOM:')[:28]:<28} {_boundary(c['boundary']):<30}"
             f" {_bytes(raw) if raw else '-':>9} {f'{raw / input_bytes:.0%}' if raw else '-':>9}"
             f" {guessed + _bytes(c['coded_bytes']) if raw else '-':>9}  {share:>4.0%}"
             f" {'#' * round(_BAR * share)}".rstrip())
+    lines += _pictures(report)
     return "\n".join(lines)
+
+
+def _pictures(report: dict) -> list[str]:
+    """What the input costs as a picture: at the divergence of the column, or at the best."""
+    curves = picture_curves(PictureRate(**p) for p in report.get("pictures", ()))
+    found = []
+    for name, curve in curves.items():
+        quality = curve.quality_for_kl(_COLUMN_KL) or curve.points[-1].quality
+        found.append(f"{_PICTURE_NAMES[name]} {quality}: {_bytes(round(curve.bytes(quality)))}"
+                     f" at KL {curve.kl(quality):.2g}")
+    return ["input as " + ", ".join(found)] if found else []
 
 
 def _shape(tensor: dict) -> str:

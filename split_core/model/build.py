@@ -12,18 +12,20 @@ from split_core.model.graft import SegmentTensors, graft
 from split_core.model.graph import Graph
 from split_core.model.macs import op_macs
 from split_core.model.manifest import (
-    FORMAT, METADATA_NAME, NO_DIGEST, Answer, CutEntry, ImageInput, Manifest, RatePoint, Segment,
-    State, TensorEntry,
+    FORMAT, METADATA_NAME, NO_DIGEST, Answer, CutEntry, ImageInput, Manifest, PictureRate,
+    RatePoint, Segment, State, TensorEntry,
 )
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What was learnt of a model's cuts: tables by tensor name, rates and margins by cut."""
+    """What was learnt of a model's cuts: tables by tensor name, rates and margins by cut; and
+    what its input costs as a picture."""
 
     codings: Mapping[str, TensorCoding] = field(default_factory=dict)
     rates: Mapping[int, tuple[RatePoint, ...]] = field(default_factory=dict)
     margins: Mapping[int, float] = field(default_factory=dict)
+    pictures: tuple[PictureRate, ...] = ()
 
 
 def build_bundle(source: bytes, graph: Graph, cuts: tuple[Cut, ...], *, name: str,
@@ -70,7 +72,7 @@ def build_bundle(source: bytes, graph: Graph, cuts: tuple[Cut, ...], *, name: st
                      calibration.margins.get(c.cut, 0.0))
             for c in cuts
         ),
-        states=states, image=image, answer=answer,
+        states=states, image=image, answer=answer, pictures=calibration.pictures,
     )
     blank = manifest.to_json()
     # Tables of a bundle that was calibrated before do not outlive it.

@@ -19,7 +19,7 @@ from split_core.model.graph import read_metadata
 from split_core.model.manifest import (
     METADATA_NAME, NO_DIGEST, CutEntry, Manifest, parse_manifest,
 )
-from split_core.model.rate import RateCurve
+from split_core.model.rate import PictureCurve, RateCurve, picture_curves
 from split_core.tensors import TensorSpec
 
 
@@ -60,6 +60,15 @@ class Bundle:
             points = self.cut(cut).rate
             self._rates[cut] = RateCurve(points) if points else None
         return self._rates[cut]
+
+    def picture_rate(self, format: str) -> PictureCurve | None:
+        """The predicted curve of the input as a "jpeg" or "webp"; None where nobody measured
+        it."""
+        return self._pictures.get(format)
+
+    @cached_property
+    def _pictures(self) -> dict[str, PictureCurve]:
+        return picture_curves(self.manifest.pictures)
 
     @cached_property
     def _rates(self) -> dict[int, RateCurve | None]:

@@ -7,6 +7,7 @@ names are part of the format (docs/bundle-format.md).
 from __future__ import annotations
 
 import re
+from typing import Literal
 
 import msgspec
 
@@ -15,9 +16,9 @@ from split_core.tensors import DTYPES, Quantization, TensorSpec
 
 METADATA_NAME = "split.json"
 SIGNATURE_PREFIX = "segment_"
-FORMAT = 2
-# Format 1 had neither rates nor JPEG tables.
-FORMATS_ACCEPTED = (1, 2)
+FORMAT = 3
+# Format 1 had neither rates nor JPEG tables, format 2 no rates of pictures.
+FORMATS_ACCEPTED = (1, 2, 3)
 # What stands in `content_sha256` while the file is hashed.
 NO_DIGEST = "0" * 64
 
@@ -60,6 +61,15 @@ class RatePoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Predicted at a step of 2**(index / 32): divergence in nats, mean payload in bytes."""
 
     index: int
+    kl: float
+    bytes: float
+
+
+class PictureRate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The input as a picture of this quality: divergence in nats, mean payload in bytes."""
+
+    format: Literal["jpeg", "webp"]
+    quality: int
     kl: float
     bytes: float
 
@@ -126,6 +136,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     states: tuple[State, ...] = ()
     image: ImageInput | None = None
     answer: Answer = Answer("tensors")
+    # Of each format in order of quality; empty: not calibrated, or no image input.
+    pictures: tuple[PictureRate, ...] = ()
 
     def to_json(self) -> bytes:
         return _encoder.encode(self)
@@ -144,7 +156,7 @@ def parse_manifest(data: bytes) -> Manifest:
 def _check(m: Manifest) -> None:
     if m.format not in FORMATS_ACCEPTED:
         raise BundleError(f"bundle format {m.format}, this program reads"
-                          f" {' and '.join(map(str, FORMATS_ACCEPTED))}")
+                          f" {', '.join(map(str, FORMATS_ACCEPTED))}")
     for digest in (m.source_sha256, m.content_sha256):
         if not re.fullmatch(r"[0-9a-f]{64}", digest):
             raise BundleError(f"damaged bundle: {digest!r} is no SHA-256")
@@ -162,6 +174,9 @@ def _check(m: Manifest) -> None:
                           f" segment borders {ends}")
     for c in m.cuts:
         _check_rate(c)
+    _check_pictures(m.pictures)
+    if m.pictures and m.image is None:
+        raise BundleError("damaged bundle: it has rates of pictures and no image input")
     tables = m.image.jpeg_tables if m.image else None
     if tables and not all(len(t) == 64 and all(1 <= v <= 65535 for v in t) for t in tables):
         raise BundleError("damaged bundle: its JPEG tables are not 64 values from 1 to 65535")
@@ -182,3 +197,14 @@ def _check_rate(c: CutEntry) -> None:
             raise BundleError(f"damaged bundle: cut {c.cut} has the rate {p}")
     if not 0 <= c.margin <= 1:
         raise BundleError(f"damaged bundle: cut {c.cut} has the margin {c.margin}")
+
+
+def _check_pictures(pictures: tuple[PictureRate, ...]) -> None:
+    last: dict[str, PictureRate] = {}
+    for b in pictures:
+        if not (1 <= b.quality <= 100 and 0 < b.kl < 1e6 and 0 < b.bytes < 1e12):
+            raise BundleError(f"damaged bundle: a picture has the rate {b}")
+        a = last.get(b.format)
+        if a and not (a.quality < b.quality and a.kl >= b.kl and a.bytes <= b.bytes):
+            raise BundleError(f"damaged bundle: the rates of {b.format} pictures are not in order")
+        last[b.format] = b

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import numpy as np
 import pytest
 from PIL import Image
@@ -13,6 +14,7 @@ from split_core.errors import BundleError, InputError, UsageError
 from split_core.model.bundle import open_bundle
 from split_core.model.cuts import find_cuts
 from split_core.model.graph import read_graph
+from split_core.model.manifest import PictureRate
 from split_core.tensors import TensorSpec
 from split_core.wire.payload import Coder
 from split_lab.calibrate import gradients as autodiff, run
@@ -20,6 +22,7 @@ from split_lab.calibrate.learn import INDICES, Samples, gradients, probe_metric
 from split_lab.calibrate.metric import GradientMetric, ProbeMetric, head_response
 from split_lab.calibrate.run import calibrate_model
 from split_lab.calibrate.transform import blocks_of, dct, fit_transform, fold, metric_klt, to_coding
+from split_lab.cut_table import inspect_file, render
 from split_lab.evaluate import collect, judge_method
 from split_lab.judge import Judge, kl_divergence
 from split_lab.methods import rung_method
@@ -220,6 +223,52 @@ def test_what_was_predicted_comes_true_on_other_crops(desk, by_probes):
             curve.bytes(curve.index_for_kl(asked)), rel=0.25)
     coarse, fine = (judge_method(frames, rung_method(bundle, 4, f"kl{k}")) for k in (0.1, 0.02))
     assert coarse.bytes.mean() < 0.9 * fine.bytes.mean()
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "webp"])
+def test_a_calibrated_bundle_knows_what_pictures_cost(desk, by_probes, kind):
+    bundle = open_bundle(_written(desk, by_probes))
+    curve = bundle.picture_rate(kind)
+    points = curve.points
+    assert [p.quality for p in points] == [30, 50, 70, 85, 95]
+    assert all(a.kl >= b.kl and a.bytes <= b.bytes for a, b in zip(points, points[1:]))
+    assert points[0].kl > 2 * points[-1].kl and points[-1].bytes > 1.2 * points[0].bytes
+    # 60 was not measured; other crops of the same pictures.
+    frames = collect(bundle, list_inputs(desk / "photos"), 0, crops="hard", views=4, seed=99)
+    found = judge_method(frames, rung_method(bundle, 0, f"{kind}60"))
+    assert found.bytes.mean() == pytest.approx(curve.bytes(60), rel=0.2)
+    assert curve.kl(60) / 2.5 <= found.divergence.mean() <= curve.kl(60) * 2.5
+
+
+def test_saved_arrays_of_an_image_input_cost_what_their_pictures_do(desk, tmp_path, rng):
+    (tmp_path / "arrays").mkdir()
+    for i in range(4):
+        picture = Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8))
+        pixels = np.asarray(picture.resize((64, 64), Image.Resampling.BICUBIC))
+        np.save(tmp_path / "arrays" / f"{i}.npy", pixels[None].astype(np.float32) / 255)
+    outcome = calibrate_model(desk / "camera.tflite", tmp_path / "arrays", cuts=[4],
+                              method="probes", image={"scale": 1 / 255})
+    bundle = open_bundle(_written(tmp_path, outcome))
+    files = list_inputs(tmp_path / "arrays")
+    frames = collect(bundle, files, 0)
+    found = judge_method(frames, rung_method(bundle, 0, "jpeg70"))
+    (point,) = [p for p in bundle.picture_rate("jpeg").points if p.quality == 70]
+    # The same inputs, through the same coder and runtime.
+    assert (point.kl, point.bytes) == pytest.approx(
+        (found.divergence.mean(), found.bytes.mean()), rel=1e-3)
+
+
+def test_the_cut_table_shows_the_input_as_a_picture(desk, by_probes):
+    report = inspect_file(_written(desk, by_probes))
+    assert [p["quality"] for p in report["pictures"]] == 2 * [30, 50, 70, 85, 95]
+    rates = [PictureRate("jpeg", 60, 0.04, 2000), PictureRate("jpeg", 80, 0.01, 8000),
+             PictureRate("webp", 95, 0.03, 23_060)]
+    report["pictures"] = [msgspec.structs.asdict(r) for r in rates]
+    # 0.02 is half way between 60 and 80; WebP has no better than it has.
+    assert render(report).splitlines()[-1] == (
+        "input as JPEG 70: 4000 B at KL 0.02, WebP 95: 23.1 kB at KL 0.03")
+    report["pictures"] = []
+    assert "input as" not in render(report)
 
 
 def test_a_size_asked_for_is_a_ceiling(desk, by_probes):
