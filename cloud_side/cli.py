@@ -10,6 +10,7 @@ import msgspec
 from cloud_side.config import WorkerConfig
 from split_core import logs
 from split_core.config import load_toml
+from split_core.cost import command as profiling
 from split_core.errors import UsageError
 from split_core.program import on_stop_signals, run_command
 from split_core.version import VERSION
@@ -35,6 +36,12 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--threads", type=int, help="of the interpreter")
     run.add_argument("-v", "--verbose", action="store_true", help="log every frame")
     run.set_defaults(body=_run)
+    profile = commands.add_parser(
+        "profile", help=profiling.HELP, description=profiling.HELP,
+        epilog="example: cloud-worker profile model.split.tflite --threads 2",
+    )
+    profiling.add_arguments(profile)
+    profile.set_defaults(body=lambda args: profiling.run(args, "cloud-worker"))
     return parser
 
 

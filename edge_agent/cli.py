@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from split_core import logs
+from split_core.cost import command as profiling
 from split_core.errors import SplitError, UsageError
 from split_core.program import run_command
 from split_core.version import VERSION
@@ -28,6 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_calibrate(commands)
     _add_inspect(commands)
     _add_evaluate(commands)
+    _add_profile(commands)
     _add_demo(commands)
     return parser
 
@@ -334,6 +336,13 @@ def _evaluate(args) -> None:
         label_offset=args.label_offset, calibration=args.calibration, seed=args.seed,
         runtime=args.runtime)
     print(json.dumps(report) if args.json else render(report))
+
+
+def _add_profile(commands) -> None:
+    profile = _command(commands, "profile", profiling.HELP,
+                       "profile model.split.tflite --inputs photos/",
+                       lambda args: profiling.run(args, "edge-agent"))
+    profiling.add_arguments(profile)
 
 
 def _add_demo(commands) -> None:

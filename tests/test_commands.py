@@ -74,6 +74,36 @@ def test_infer_without_a_broker_runs_here(bundle, tmp_path, capfd):
     assert record["total_ms"] > 0 and "head" in record["stages_ms"]
 
 
+@pytest.mark.parametrize("main", [edge_agent, cloud_worker])
+def test_profile_keeps_and_prints_what_it_measured(main, bundle, tmp_path, capfd):
+    state = tmp_path / "state"
+    arguments = ["profile", str(bundle), "--seconds", "0.05", "--state", str(state)]
+    assert main([*arguments, "--json", "--threads", "2"]) == 0
+    out, error = capfd.readouterr()
+    report = json.loads(out)
+    (kept,) = (state / "profiles").iterdir()
+    assert str(kept) in error and json.loads(kept.read_bytes()) == report
+    assert report["bundle"] == hashlib.sha256(bundle.read_bytes()).hexdigest()
+    assert len(report["segments"]) == 6 and report["threads"] == 2
+    assert kept.name == (f"{report['bundle'][:16]}-{report['machine']}-{report['runtime']}"
+                         "-2.json")
+    array = tmp_path / "x.npy"
+    np.save(array, np.ones((1, 8, 8, 3), np.float32))
+    assert main([*arguments, "--inputs", str(array)]) == 0
+    *table, path = capfd.readouterr().out.splitlines()
+    assert path.endswith("-1.json") and (state / "profiles" / Path(path).name).exists()
+    assert table[0].startswith("skip: ") and " 1 thread" in table[0]
+    rows = [line.split() for line in table[3:]]
+    assert [r[0] for r in rows] == [str(k) for k in range(7)]
+    assert rows[3][1] == "ADD" and "q4" in rows[3] and "jpeg85" in rows[0]
+
+
+def test_profile_keeps_state_where_the_system_says(bundle, tmp_path, capfd, monkeypatch):
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "lib"))
+    assert cloud_worker(["profile", str(bundle), "--seconds", "0.01"]) == 0
+    assert capfd.readouterr().out.splitlines()[-1].startswith(str(tmp_path / "lib/profiles/"))
+
+
 def test_split_chooses_cuts_by_number(model, tmp_path, capfd):
     path = tmp_path / "two.split.tflite"
     assert edge_agent(["split", str(model), "-o", str(path), "--cuts", "3"]) == 0
@@ -90,6 +120,9 @@ def test_split_chooses_cuts_by_number(model, tmp_path, capfd):
     (["split", "{tmp}/skip.tflite", "-o", "{tmp}/o", "--state", "a=b"], 64, "wanted INPUT=OUTPUT"),
     (["inspect", "{tmp}/text.tflite"], 65, "no TFLite model"),
     (["infer", "{tmp}/skip.tflite", "x.jpg"], 65, "make one with `edge-agent split`"),
+    (["profile", "{tmp}/skip.tflite"], 65, "make one with `edge-agent split`"),
+    (["profile", "{tmp}/skip.tflite", "--threads", "0"], 64, "--threads 0"),
+    (["profile", "{tmp}/skip.tflite", "--seconds", "nan"], 64, "--seconds nan"),
     (["run", "-c", "{tmp}/missing.toml"], 78, "cannot read"),
     (["run", "-c", "{tmp}/text.tflite"], 78, "text.tflite"),
 ])
@@ -120,8 +153,8 @@ def test_plain_connections_off_loopback_are_refused(bundle, tmp_path, capfd):
 @pytest.mark.parametrize("module", ["edge_agent.cli", "cloud_side.cli"])
 def test_help_has_an_example_for_every_command(module):
     main = {"edge_agent.cli": edge_agent, "cloud_side.cli": cloud_worker}[module]
-    commands = {"edge_agent.cli": ["run", "infer", "split", "inspect", "demo"],
-                "cloud_side.cli": ["run"]}[module]
+    commands = {"edge_agent.cli": ["run", "infer", "split", "inspect", "profile", "demo"],
+                "cloud_side.cli": ["run", "profile"]}[module]
     for command in commands:
         child = subprocess.run([sys.executable, "-m", module, command, "--help"],
                                capture_output=True, text=True, cwd=ROOT, timeout=60)
