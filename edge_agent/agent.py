@@ -16,13 +16,20 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from edge_agent.adaptation import Adaptation
 from edge_agent.config import AgentConfig
+from edge_agent.encoder import Encoder
 from edge_agent.endings import Endings
 from edge_agent.flights import Flight
 from edge_agent.frames import Answer, FrameInput, Ledger, Outcome, Plan
 from edge_agent.gate import Gate
 from edge_agent.head import HeadThread
+from edge_agent.planner.candidates import options_of
+from edge_agent.planner.planner import Ruling
+from edge_agent.plans import Plans
+from edge_agent.profiles import device_profile, refresh
 from edge_agent.results import ResultPublisher
+from edge_agent.segment_times import SegmentTimes
 from edge_agent.sender import Sender
 from edge_agent.state import ExplicitState
 from edge_agent.workers import Workers
@@ -34,7 +41,8 @@ from split_core.node import Node
 from split_core.version import VERSION
 from split_core.wire.chunks import VERSIONS_ACCEPTED
 from split_core.wire.messages import Codec, Result
-from split_core.wire.records import DeviceInfo, DeviceStatus, PlanRecord
+from split_core.cost.profile import WorkerProfiles
+from split_core.wire.records import DeviceInfo, DeviceStatus, PlanRecord, WorkerLoad, load
 from split_core.wire.rungs import Rung
 from split_core.wire.topics import Topics
 
@@ -69,7 +77,9 @@ class EdgeAgent:
         self.ledger = Ledger()
         cut = self.bundle.cut(config.plan.cut if config.plan.cut is not None
                               else default_cut(self.bundle).cut)
-        self._plan = Plan(1, cut.cut, config.rung() or default_rung(self.bundle, cut.cut))
+        self._plans = Plans(self.bundle, Plan(
+            1, cut.cut, config.rung() or default_rung(self.bundle, cut.cut),
+            worker=config.plan.worker))
         self._check_rung()
         self._state = ExplicitState(self.bundle)
         self._wake = threading.Condition(threading.RLock())
@@ -90,21 +100,35 @@ class EdgeAgent:
             on_publication=self._on_publication, on_up=self._on_up,
             on_down=self._on_down, on_fatal=self.fail, ephemeral=ephemeral)
         self._sender.node = self.node
-        self.node.session.subscribe(self.topics.worker_status_filter(), 1)
+        self.node.session.subscribe(self.topics.workers_filter("status"), 1)
         self.results = ResultPublisher(self.node.session,
                                        max_results=config.result.spool_results,
-                                       max_bytes=config.result.spool_kb << 10)
+                                       max_bytes=config.result.spool_kb << 10,
+                                       on_acknowledged=self._on_acknowledged)
         self._endings = Endings(self.bundle, config.result, self.ledger,
                                 None if ephemeral else self.results, self._result_topic,
                                 on_answer)
         self._subscribers: dict[str, Callable[[bytes], None]] = {}
+        adapts = not config.plan.fixed and not ephemeral
+        self._profile = device_profile(config, self.bundle) if adapts else None
         self.head = HeadThread(
-            self._new_runner, self._sender, self._wake, take=self._take,
-            peek=lambda: self._mailbox, plan=lambda: self._plan, on_local=self._on_local,
+            self._new_runner, self._new_encoder(), self._sender, self._wake,
+            SegmentTimes(len(self.bundle.manifest.segments),
+                         self._profile and [t.median_s for t in self._profile.segments]),
+            self._plans, take=self._take, peek=lambda: self._mailbox, on_local=self._on_local,
             on_failed=self._on_failed, on_stale=self._on_stale, on_fatal=self.fail)
+        self.adaptation = Adaptation(
+            config, options_of(self.bundle, config.policy.kl, config.policy.max_kl),
+            self._profile, self._sender, self._plans, self.head.times, self._wake,
+            on_plan=self._on_plan, on_fatal=self.fail) if adapts else None
+        if adapts:
+            for channel in ("profile", "load"):
+                self.node.session.subscribe(self.topics.workers_filter(channel), 1)
+            if self.adaptation.reports is not None:
+                self.subscribe(config.sensors.topic, self.adaptation.reports.push)
 
     def _check_rung(self) -> None:
-        rung, cut = self._plan.rung, self._plan.cut
+        rung, cut = self.plan.rung, self.plan.cut
         if rung.codec is Codec.IMAGE and (cut != 0 or self.bundle.manifest.image is None):
             raise ConfigError(f"plan.rung {rung.name} is for cut 0 of a model whose"
                               f" input is a picture; the cut is {cut}")
@@ -135,17 +159,23 @@ class EdgeAgent:
             _log.warning("event=deadline-tight deadline_ms=%.0f whole_model_ms=%.0f"
                          " note=a fallback cannot always be on time",
                          self.config.frame.deadline_ms, whole_ms)
+        if self.adaptation is not None:
+            self.adaptation.start()
         if not self._offline:
             self.node.set_state("ready")
             self.node.start()
         _log.info("event=started bundle=%s model=%s cut=%d rung=%s runtime=%s"
                   " whole_model_ms=%.1f", self.bundle.id_hex[:16], self.bundle.manifest.name,
-                  self._plan.cut, self._plan.rung.name, self.head.runtime, whole_ms)
+                  self.plan.cut, self.plan.rung.name, self.head.runtime, whole_ms)
 
     def stop(self) -> None:
         """End every open frame, say goodbye, stop the threads."""
         self._stopped.set()
+        if self.adaptation is not None:
+            self.adaptation.stop()
         self.head.stop()
+        if self._profile is not None:
+            refresh(self.config, self._profile, self.head.times)
         for frame_id in self.ledger.open_frames:
             self._endings.end(self._unfinished(frame_id, "agent stopped"))
         if not self._offline:
@@ -179,13 +209,17 @@ class EdgeAgent:
         return Runner(self.bundle, runtime=self.config.model.runtime,
                       threads=self.config.model.threads)
 
+    def _new_encoder(self) -> Encoder:
+        return Encoder(self.bundle)
+
     @property
     def plan(self) -> Plan:
-        return self._plan
+        """The one in force."""
+        return self._plans.current
 
     def set_local(self) -> None:
         """Run everything here, and do not connect. Before `start`."""
-        self._plan = Plan(self._plan.plan_id, self.bundle.last_cut, self._plan.rung)
+        self._plans.switch(Plan(self._plans.next_id(), self.bundle.last_cut, self.plan.rung))
         self._offline = True
 
     def missing(self) -> str | None:
@@ -262,6 +296,8 @@ class EdgeAgent:
             return
         with self._wake:
             old, self._mailbox = self._mailbox, frame
+            if self.adaptation is not None:
+                self.adaptation.on_frame()
             self._wake.notify_all()
         if old is not None:
             self._endings.end(self._bare(old, Outcome.DROPPED, "newer frame came"))
@@ -335,6 +371,8 @@ class EdgeAgent:
             plan.rung.name, plan.plan_id, payload_bytes, stages_ms=stages_ms, outputs=outputs,
             **remote)
         self._endings.end(answer)
+        if self.adaptation is not None:
+            self.adaptation.on_ended(payload_bytes)
 
     def _on_failed(self, frame: FrameInput, plan: Plan, reason: str) -> None:
         with self._wake:
@@ -346,7 +384,7 @@ class EdgeAgent:
 
     def _bare(self, frame: FrameInput, outcome: Outcome, reason: str) -> Answer:
         """The end of a frame that has no outputs."""
-        now_s, plan = time.monotonic(), self._plan
+        now_s, plan = time.monotonic(), self.plan
         return Answer(frame.frame_id, outcome, reason, frame.source, frame.captured_s,
                       1e3 * (now_s - frame.captured_s), now_s > frame.deadline_s, plan.cut,
                       plan.rung.name, plan.plan_id)
@@ -373,27 +411,61 @@ class EdgeAgent:
         self.results.on_up()
         if self._ephemeral:
             return                       # leaves nothing retained behind
-        plan = self._plan
         self.node.publish_record(
             self.topics.device_up(self.config.id, "info"),
             DeviceInfo(VERSION, VERSIONS_ACCEPTED, self.bundle.id_hex,
                        self.bundle.manifest.name,
                        tuple(c.cut for c in self.bundle.manifest.cuts), self.head.runtime,
                        self.config.frame.deadline_ms))
-        self.node.publish_record(
-            self.topics.device_up(self.config.id, "plan"),
-            PlanRecord(plan.plan_id, plan.cut, plan.rung.name, self.config.plan.worker,
-                       plan.reason))
+        if self._profile is not None:
+            self.node.publish_record(self.topics.device_up(self.config.id, "profile"),
+                                     self._profile)
+        self._publish_plan(self.plan, None)
+        self._poke()
 
     def _on_down(self, reason: str) -> None:
         _log.info("event=link-down reason=%s", reason)
         self._sender.on_down(reason)
+        self._poke()
 
     def _on_publication(self, topic: str, payload: bytes) -> None:
-        worker = self.topics.parse_worker_status(topic)
-        if worker is not None:
-            self._sender.on_worker_status(worker, payload)
-        elif topic in self._subscribers:
-            self._subscribers[topic](payload)
+        match self.topics.parse_worker_up(topic):
+            case worker, "status":
+                self._sender.on_worker_status(worker, payload)
+                self._poke()
+            case worker, "profile" if self.adaptation is not None and payload:
+                for profile in load(payload, WorkerProfiles).profiles:
+                    if profile.matches(self.bundle):
+                        self.adaptation.on_worker_profile(worker, profile)
+            case worker, "load" if self.adaptation is not None and payload:
+                record = load(payload, WorkerLoad)
+                self.adaptation.on_worker_load(worker, record.queue_s, record.broker_rtt_s)
+            case _ if topic in self._subscribers:
+                self._subscribers[topic](payload)
+
+    # -- plans
+
+    def _poke(self) -> None:
+        if self.adaptation is not None:
+            self.adaptation.thread.poke()
+
+    def _on_acknowledged(self, round_trip_s: float) -> None:
+        if self.adaptation is not None:
+            self.adaptation.on_acknowledged(round_trip_s)
+
+    def _on_plan(self, plan: Plan, ruling: Ruling) -> None:
+        """Another plan is in force: say so. On the control thread."""
+        _log.info("event=plan plan=%d what=%r reason=%r", plan.plan_id,
+                  ruling.decision.chosen.what, plan.reason)
+        self._publish_plan(plan, ruling)
+
+    def _publish_plan(self, plan: Plan, ruling: Ruling | None) -> None:
+        if self._ephemeral:
+            return
+        self.node.publish_record(
+            self.topics.device_up(self.config.id, "plan"),
+            PlanRecord(plan.plan_id, plan.cut, plan.rung.name, plan.worker, plan.reason,
+                       plan.coarsest and plan.coarsest.name, plan.race,
+                       ruling and ruling.decision.chosen.costs))
 
 

@@ -7,6 +7,8 @@ from typing import Literal
 
 import msgspec
 
+from edge_agent.policies.config import CostConfig, EnergyConfig, PolicyConfig, check_energy
+from edge_agent.sensors.config import SensorsConfig
 from split_core.config import BrokerConfig, load_toml
 from split_core.errors import ConfigError
 from split_core.wire.rungs import Rung
@@ -29,9 +31,9 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PlanConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where to cut and how hard to compress."""
+    """A fixed plan. Without a cut and a rung the agent plans for itself, by [policy]."""
 
-    # Number of ops that run here; the model's number of ops is all-local. By default the
+    # Number of ops that run here; the model's number of ops is all-local. With a rung alone: the
     # cheapest to send of those with at most half of the work on the device.
     cut: int | None = None
     # "raw"; "q1" to "q8" (bits); "jpeg1" to "jpeg100" or "webp1" to "webp100" (cut 0 of an image
@@ -40,6 +42,10 @@ class PlanConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rung: str | None = None
     # A worker's id; by default one is chosen.
     worker: str | None = None
+
+    @property
+    def fixed(self) -> bool:
+        return self.cut is not None or self.rung is not None
 
 
 class FrameConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -90,9 +96,15 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     root: str = DEFAULT_ROOT
     broker: BrokerConfig = BrokerConfig()
     plan: PlanConfig = PlanConfig()
+    policy: PolicyConfig = PolicyConfig()
+    cost: CostConfig = CostConfig()
+    energy: EnergyConfig = EnergyConfig()
+    sensors: SensorsConfig = SensorsConfig()
     frame: FrameConfig = FrameConfig()
     source: SourceConfig = SourceConfig()
     result: ResultConfig = ResultConfig()
+    # Profiles, and what was sent today; by default $STATE_DIRECTORY, else ~/.local/state/edge-agent.
+    state_dir: str | None = None
 
     def check(self) -> None:
         """Raises ConfigError for values that cannot work."""
@@ -101,6 +113,9 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.plan.worker is not None:
             check_node_id(self.plan.worker)
         self.rung()
+        self.policy.check()
+        check_energy(self.energy)
+        self.sensors.check()
         if self.frame.deadline_ms <= 0:
             raise ConfigError(f"frame.deadline_ms is {self.frame.deadline_ms}, wanted more"
                               " than 0")

@@ -27,8 +27,11 @@ class Plan:
 
     plan_id: int
     cut: int
-    rung: Rung
+    rung: Rung                       # the quality asked for
     reason: str = "configured"
+    worker: str | None = None        # None: whichever the sender has chosen
+    coarsest: Rung | None = None     # how far the step may go where `rung` would be late
+    race: bool = False               # finish it here at once, too: whichever is first counts
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ class Situation:
     backlog_bytes: int               # not acknowledged by the broker's machine
     path_s: float                    # least round trip of the first hop; 0 if unknown
     head_s: float                    # predicted time until the frame would be handed over
-    latest_local_s: float            # start of an all-local run that is just in time
+    latest_local_s: float            # then finishing here is better than waiting any longer
     stateful: bool                   # the next frame needs this one's answer
 
 
@@ -65,6 +65,11 @@ class Gate:
         self._suspect = False
         self._probed_s = -PROBE_S
         self._busy_until_s = 0.0
+
+    def on_switch(self, expected_s: float) -> None:
+        """Another plan: its answers take their own time; the window and doubts stay."""
+        self._first_expected_s = max(2 * expected_s, MIN_EXPECTED_S)
+        self._srtt_s, self._rttvar_s, self._base_s = None, 0.0, float("inf")
 
     @property
     def suspect(self) -> bool:
@@ -94,6 +99,10 @@ class Gate:
             self.window = min(MAX_WINDOW, self.window + 1 / self.window)
         elif round_trip_s > 2 * self._base_s + 0.002:
             self.window = max(1.0, 0.7 * self.window)
+
+    def on_late_answer(self) -> None:
+        """An answer to a frame that had ended: late, but the way is open."""
+        self._suspect = False
 
     def on_loss(self) -> None:
         """A frame had to be finished here because no answer came."""

@@ -13,15 +13,15 @@ from collections.abc import Callable
 
 import numpy as np
 
+from edge_agent.encoder import Encoder
 from edge_agent.flights import Flight
 from edge_agent.frames import FrameInput, Outcome, Plan
 from edge_agent.gate import Ruling, Situation, Verdict
+from edge_agent.plans import Plans
 from edge_agent.segment_times import SegmentTimes
 from edge_agent.sender import Sender
 from split_core.errors import SplitError
 from split_core.model.runner import Runner
-from split_core.wire.payload import Coder
-from split_core.wire.quality import encode
 
 _log = logging.getLogger(__name__)
 # Kept in hand before a deadline beside the longest segment: waking up, and handing the answer
@@ -30,6 +30,8 @@ _GUARD_S = 0.005
 # A broker that neither answers a ping nor takes bytes for this long after an answer stayed away
 # is connected to anew: TCP alone would wait for its next retransmission, many seconds later.
 _PATIENCE_S = 1.0
+# Why a frame that both ends ran was finished here: the device was the first.
+RACED = "faster here"
 # While the first hop drains, look again this often at the latest.
 _POLL_S = 0.01
 
@@ -41,22 +43,19 @@ class HeadThread:
     this thread for frames finished here; ``take`` hands out the waiting frame (lock held).
     """
 
-    def __init__(self, runner_for: Callable[[], Runner], sender: Sender, wake: threading.Condition,
-                 *, take: Callable[[], FrameInput | None], peek: Callable[[], FrameInput | None],
-                 plan: Callable[[], Plan], on_local: Callable, on_failed: Callable,
+    def __init__(self, runner_for: Callable[[], Runner], encoder: Encoder, sender: Sender,
+                 wake: threading.Condition, times: SegmentTimes, plans: Plans, *,
+                 take: Callable[[], FrameInput | None], peek: Callable[[], FrameInput | None],
+                 on_local: Callable, on_failed: Callable,
                  on_stale: Callable[[FrameInput], None],
-                 on_fatal: Callable[[BaseException], None]):
-        self._runner_for, self._sender, self._wake = runner_for, sender, wake
-        self._take, self._peek, self._plan = take, peek, plan
+                 on_fatal: Callable[[BaseException], None],
+                 clock: Callable[[], float] = time.monotonic):
+        self._runner_for, self._encoder = runner_for, encoder
+        self._sender, self._wake, self.times, self._plans = sender, wake, times, plans
+        self._take, self._peek, self._clock = take, peek, clock
         self._on_local, self._on_failed, self._on_stale = on_local, on_failed, on_stale
         self._on_fatal = on_fatal
-        bundle = sender.bundle
-        # State comes back as what the next frame starts from: loss would feed on itself.
-        self._coder = Coder(clips=bundle.clips, image=bundle.manifest.image,
-                            lossless={s.input for s in bundle.manifest.states},
-                            codings=bundle.codings)
-        self.times = SegmentTimes(len(bundle.manifest.segments))
-        self._bundle, self._stopping = bundle, False
+        self._bundle, self._stopping = sender.bundle, False
         self._in_fallback = False        # fallbacks do not interrupt each other
         self._encode_s = 0.0
         self.ready = threading.Event()
@@ -67,24 +66,31 @@ class HeadThread:
         self._thread.start()
 
     def stop(self) -> None:
+        self.request_stop()
+        self._thread.join(timeout=30)
+
+    def request_stop(self) -> None:
         with self._wake:
             self._stopping = True
             self._wake.notify_all()
-        self._thread.join(timeout=30)
 
     # -- the loop
 
     def _run(self) -> None:
         try:
-            self._runner = self._runner_for()
-            self.runtime = self._runner.runtime
-            self._learn_times()
-            self._coder.prepare(self._bundle.boundary(self._plan().cut))
-            self.ready.set()
-            while self._step():
+            self.prepare()
+            while self.step():
                 pass
         except BaseException as e:  # a thread that dies takes the process with it, loudly
             self._on_fatal(e)
+
+    def prepare(self) -> None:
+        """Load and warm up; on the thread that will call `step`."""
+        self._runner = self._runner_for()
+        self.runtime = self._runner.runtime
+        self._learn_times()
+        self._encoder.prepare()
+        self.ready.set()
 
     def _learn_times(self) -> None:
         """Run every segment on zeros: allocates them, and tells what a fallback takes."""
@@ -92,17 +98,17 @@ class HeadThread:
         self._runner.warm_up(segments)
         for _ in range(3):
             for i in segments:
-                begin_s = time.monotonic()
+                begin_s = self._clock()
                 self._runner.warm_up([i])
-                self.times.add(i, time.monotonic() - begin_s)
+                self.times.add(i, self._clock() - begin_s)
 
-    def _step(self) -> bool:
+    def step(self) -> bool:
         """Wait for something to do and do it; False once stopped."""
         with self._wake:
             while True:
                 if self._stopping:
                     return False
-                now_s = time.monotonic()
+                now_s = self._clock()
                 flight = self._sender.flights.next_due(now_s, self._guard_s())
                 if flight is not None:
                     flight.finishing = True
@@ -143,7 +149,7 @@ class HeadThread:
 
     def _next_frame(self, now_s: float) -> tuple[FrameInput | None, Ruling | None, Plan]:
         """The frame to start now and how; (None, ruling) while it has to wait."""
-        plan = self._plan()
+        plan = self._plans.peek()
         frame = self._peek()
         if frame is None:
             return None, None, plan
@@ -162,11 +168,13 @@ class HeadThread:
                 ruling = Ruling(Verdict.WAIT, ruling.reason)
         if ruling.verdict is Verdict.WAIT:
             return None, ruling, plan
+        self._plans.used(plan)
         return self._take(), ruling, plan
 
     def _situation(self, frame: FrameInput, plan: Plan) -> Situation:
         sender, segments = self._sender, len(self._bundle.manifest.segments)
-        worker, link = sender.worker, sender.node.session.link_info()
+        worker, link = sender.worker_for(plan), sender.node.link_info()
+        local_s = self.times.span_s(0, segments)
         return Situation(
             link_up=sender.node.is_up,
             worker_ready=worker is not None,
@@ -177,9 +185,17 @@ class HeadThread:
             backlog_bytes=sender.node.backlog_bytes,
             path_s=link.min_rtt_s if link is not None else 0.0,
             head_s=self.times.span_s(0, self._bundle.segment_index(plan.cut)) + self._encode_s,
-            latest_local_s=frame.deadline_s - self.times.span_s(0, segments) - self._guard_s(),
+            latest_local_s=self._latest_local_s(frame, plan, local_s),
             stateful=bool(self._bundle.manifest.states),
         )
+
+    def _latest_local_s(self, frame: FrameInput, plan: Plan, local_s: float) -> float:
+        """Until when waiting for the link is better than beginning to finish the frame here."""
+        if plan.race and self._plans.expected_s is not None:
+            return frame.captured_s + local_s - self._plans.expected_s
+        on_time_s = frame.deadline_s - local_s - self._guard_s()
+        # Where the device cannot be on time by itself, the link has what is left.
+        return on_time_s if on_time_s > frame.captured_s else frame.deadline_s - _GUARD_S
 
     # -- what it does
 
@@ -190,10 +206,10 @@ class HeadThread:
         for index in range(first, end):
             if give_up():
                 return False
-            begin_s = time.monotonic()
+            begin_s = self._clock()
             live.update(self._runner.run_segment(index, live))
             self._runner.forget_used(live, index)
-            self.times.add(index, time.monotonic() - begin_s)
+            self.times.add(index, self._clock() - begin_s)
             if index + 1 < end and not self._in_fallback:
                 self._finish_due()
         return True
@@ -201,33 +217,37 @@ class HeadThread:
     def _finish_due(self) -> None:
         while True:
             with self._wake:
-                flight = self._sender.flights.next_due(time.monotonic(), self._guard_s())
+                flight = self._sender.flights.next_due(self._clock(), self._guard_s())
                 if flight is None:
                     return
                 flight.finishing = True
             self._finish_here(flight)
 
     def _send(self, frame: FrameInput, plan: Plan) -> None:
-        begin_s = time.monotonic()
+        begin_s = self._clock()
         live = dict(frame.arrays)
         cut = self._bundle.segment_index(plan.cut)
         self._run_segments(live, 0, cut)
-        ran_s = time.monotonic()
-        boundary = self._bundle.boundary(plan.cut)
-        encoded = encode(self._coder, [live[s.name] for s in boundary], boundary, plan.rung,
-                         self._bundle.rate(plan.cut), self._bundle.cut(plan.cut).margin)
-        encoded_s = time.monotonic()
+        ran_s = self._clock()
+        with self._wake:
+            index = self._plans.step(plan, frame.deadline_s - ran_s,
+                                     self._sender.waiting_bytes())
+        encoded = self._encoder.encode(live, plan, index)
+        encoded_s = self._clock()
         self._encode_s = max(0.9 * self._encode_s, encoded_s - ran_s)
         stages = {"wait": 1e3 * (begin_s - frame.captured_s), "head": 1e3 * (ran_s - begin_s),
                   "encode": 1e3 * (encoded_s - ran_s)}
         with self._wake:
-            worker = self._sender.worker
+            worker = self._sender.worker_for(plan)
             tail_s = self.times.span_s(cut, len(self._bundle.manifest.segments))
             flight = Flight(
                 frame, plan, worker or "", live, tail_s, len(encoded.payload), stages,
-                hopeless=encoded_s + tail_s + self._guard_s() > frame.deadline_s)
+                hopeless=encoded_s + tail_s + self._guard_s() > frame.deadline_s,
+                due=RACED if plan.race else None)
             if worker is not None and self._sender.node.is_up:
-                self._sender.launch(flight, encoded, len(boundary))
+                self._sender.launch(flight, encoded)
+                self._sender.on_encoded(plan, encoded_s - ran_s, len(encoded.payload),
+                                        index is None or index == self._plans.asked(plan))
                 return
             # Lost while the head ran: the boundary is here, so finish from it.
             flight.due, flight.finishing = "link down", True
@@ -237,7 +257,7 @@ class HeadThread:
     def _finish_here(self, flight: Flight) -> None:
         """The fallback: from the boundary to the end, unless the answer comes after all."""
         frame, plan = flight.frame, flight.plan
-        begin_s = time.monotonic()
+        begin_s = self._clock()
         live = dict(flight.live)
         first = self._bundle.segment_index(plan.cut)
         self._in_fallback = True
@@ -259,18 +279,19 @@ class HeadThread:
                 flight.outgoing.cancel()
             if flight.due == "no answer in time" and flight.sent_s is not None:
                 self._sender.gate.on_loss()
-                self._sender.node.session.doubt(_PATIENCE_S)
-        stages = flight.stages_ms | {"fallback": 1e3 * (time.monotonic() - begin_s)}
-        self._on_local(frame, plan, Outcome.FALLBACK, flight.due, live, stages,
+                self._sender.node.doubt(_PATIENCE_S)
+        stages = flight.stages_ms | {"fallback": 1e3 * (self._clock() - begin_s)}
+        outcome = Outcome.LOCAL if flight.due == RACED else Outcome.FALLBACK
+        self._on_local(frame, plan, outcome, flight.due, live, stages,
                        flight.payload_bytes if flight.sent_s is not None else 0)
 
     def _all_here(self, frame: FrameInput, plan: Plan, outcome: Outcome, reason: str) -> None:
-        begin_s = time.monotonic()
+        begin_s = self._clock()
         live = dict(frame.arrays)
         self._run_segments(live, 0, len(self._bundle.manifest.segments))
         with self._wake:
             self._sender.state.update(live)
         stage = "head" if outcome is Outcome.LOCAL else "fallback"
         stages = {"wait": 1e3 * (begin_s - frame.captured_s),
-                  stage: 1e3 * (time.monotonic() - begin_s)}
+                  stage: 1e3 * (self._clock() - begin_s)}
         self._on_local(frame, plan, outcome, reason, live, stages, 0)

@@ -28,7 +28,7 @@ class Journal:
         self._lock = threading.Lock()
         self.lost = 0                    # records that could not be written
 
-    def write(self, record: dict) -> None:
+    def write(self, record: dict | msgspec.Struct) -> None:
         with self._lock:
             if self._file.closed:
                 return

@@ -103,8 +103,11 @@ class ResultPublisher:
     """
 
     def __init__(self, session: Session, *, max_results: int, max_bytes: int,
+                 on_acknowledged: Callable[[float], None] = lambda round_trip_s: None,
                  clock: Callable[[], float] = time.monotonic):
+        """``on_acknowledged(round_trip_s)``: on the network thread, for each result taken."""
         self._session, self._clock = session, clock
+        self._on_acknowledged = on_acknowledged
         self._spool = Spool(max_results, max_bytes)
         self._lock = threading.Lock()
         self._keys = itertools.count()
@@ -140,14 +143,18 @@ class ResultPublisher:
 
     def _send(self, key: int, waiting: Waiting) -> bool:
         """Hand one over; False when the session takes no more now."""
+        sent_s = self._clock()
+
         def done(ok: bool) -> None:
             with self._lock:
                 self._spool.settle(key, ok)
+            if ok:
+                self._on_acknowledged(self._clock() - sent_s)
             self._send_more()
 
         payload = waiting.payload
         if waiting.aged:
-            age_ms = round(1e3 * (self._clock() - waiting.made_s), 1)
+            age_ms = round(1e3 * (sent_s - waiting.made_s), 1)
             record = msgspec.json.decode(payload) | {"age_ms": age_ms}
             payload = msgspec.json.encode(record)
         try:

@@ -13,8 +13,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from edge_agent.belief.beliefs import Beliefs
 from edge_agent.flights import Flight, Flights
-from edge_agent.frames import Ledger
+from edge_agent.frames import Ledger, Plan
 from edge_agent.gate import Gate
 from edge_agent.state import ExplicitState
 from edge_agent.workers import Workers
@@ -39,10 +40,13 @@ class Sender:
 
     def __init__(self, bundle: Bundle, workers: Workers, gate: Gate, ledger: Ledger,
                  state: ExplicitState, wake: threading.Condition,
-                 on_result: Callable[[Flight, dict[str, np.ndarray], m.Result, float], None]):
+                 on_result: Callable[[Flight, dict[str, np.ndarray], m.Result, float], None], *,
+                 clock: Callable[[], float] = time.monotonic):
         self.bundle, self.workers, self.gate, self.ledger = bundle, workers, gate, ledger
         self.state, self.wake, self._on_result = state, wake, on_result
+        self._clock = clock
         self.flights = Flights()
+        self.beliefs: Beliefs | None = None   # what is learned of link and workers, where wanted
         self.node: Node | None = None         # set by the agent, which the node calls
         self.worker: str | None = None        # who gets the next frame
         self._offered_s = -_OFFER_S
@@ -55,9 +59,27 @@ class Sender:
 
     # -- from the head thread
 
-    def launch(self, flight: Flight, encoded: Encoded, tensors: int) -> None:
+    def worker_for(self, plan: Plan) -> str | None:
+        """Who gets a plan's frames: the plan's own worker while that is there."""
+        if plan.worker is not None and self.workers.holds(plan.worker, self.bundle.id_hex):
+            return plan.worker
+        return self.worker
+
+    def waiting_bytes(self) -> int:
+        """Of ours, not carried by the link yet, as far as anybody can tell."""
+        known = 0 if self.beliefs is None else self.beliefs.transfers.open_bytes()
+        return max(known, self.node.backlog_bytes)
+
+    def on_encoded(self, plan: Plan, seconds: float, nbytes: int, as_asked: bool) -> None:
+        """A boundary was coded, as its rung says or by a step of the frame's own."""
+        if self.beliefs is not None:
+            self.beliefs.on_encoded(plan.cut, plan.rung.name, seconds, nbytes,
+                                    as_asked=as_asked)
+
+    def launch(self, flight: Flight, encoded: Encoded) -> None:
         """Register a flight and queue its message. The caller holds the lock."""
         frame, plan, payload = flight.frame, flight.plan, encoded.payload
+        tensors = len(self.bundle.cut(plan.cut).boundary)
         flight.predicted_kl, flight.base_kl = encoded.predicted_kl, encoded.base_kl
         flight.layers = encoded.layers
         if len(payload) + m.FRAME_HEADER_BYTES > MAX_MESSAGE_BYTES:
@@ -70,6 +92,10 @@ class Sender:
             if left_s <= 0 or self.has_ended(flight):
                 return None
             flight.sent_s = now_s
+            if self.beliefs is not None:
+                with self.wake:
+                    self.beliefs.on_sent(frame.frame_id, flight.worker, plan.cut, len(payload),
+                                         now_s)
             return m.push_frame(m.Frame(
                 self.bundle.sha256, self.node.session_id, frame.frame_id, plan.plan_id,
                 m.clamp_us(left_s), plan.cut, plan.rung.codec, tensors, payload))
@@ -103,6 +129,8 @@ class Sender:
 
     def on_down(self, reason: str) -> None:
         with self.wake:
+            if self.beliefs is not None:
+                self.beliefs.on_down(self._clock())
             self.workers.forget_all()
             self.worker = None
             self.flights.make_due("link down")
@@ -128,7 +156,7 @@ class Sender:
 
     def offer_bundle(self) -> None:
         """Tell a worker that lacks the bundle that we hold it."""
-        worker, now_s = self.worker, time.monotonic()
+        worker, now_s = self.worker, self._clock()
         if self._next_offer is not None:
             self._next_offer.cancel()
         if worker is None or self.workers.holds(worker, self.bundle.id_hex):
@@ -155,11 +183,13 @@ class Sender:
                 raise MessageError(f"a device takes no {kind.name}")
 
     def _result(self, sender: str, result: m.Result) -> None:
-        now_s = time.monotonic()
+        now_s = self._clock()
         with self.wake:
+            self._learn(result, now_s)
             flight = self._flight_of(sender, result.session, result.frame_id)
             if flight is None:
                 self.ledger.late_results += 1
+                self.gate.on_late_answer()
                 return
         names = self.bundle.tail_outputs(flight.plan.cut)
         try:
@@ -187,11 +217,20 @@ class Sender:
             self.wake.notify_all()
         self._on_result(flight, tensors, result, now_s - flight.sent_s)
 
+    def _learn(self, result: m.Result, now_s: float) -> None:
+        """An answer tells of link and worker, whether anybody still waits for it or not."""
+        if self.beliefs is not None and result.session == self.node.session_id:
+            t = result.stages
+            self.beliefs.on_answer(result.frame_id, 1e-6 * t.queue_us,
+                                   1e-6 * (t.decode_us + t.tail_us + t.encode_us), now_s)
+
     def _refine(self, sender: str, request: m.RefinementRequest) -> None:
         """The second layer of a flight, once, unless it is being finished here."""
-        now_s = time.monotonic()
+        now_s = self._clock()
         with self.wake:
             flight = self._flight_of(sender, request.session, request.frame_id)
+            if self.beliefs is not None:
+                self.beliefs.on_turned_away(request.frame_id)     # answered, but not yet
             if flight is None or flight.layers is None or flight.due is not None:
                 self.ledger.idle_requests += 1
                 return
@@ -225,12 +264,14 @@ class Sender:
     def _refusal(self, sender: str, refusal: m.Refusal) -> None:
         reason = refusal.reason.name.lower().replace("_", " ")
         with self.wake:
+            if self.beliefs is not None and refusal.session == self.node.session_id:
+                self.beliefs.on_turned_away(refusal.frame_id)
             flight = self._flight_of(sender, refusal.session, refusal.frame_id)
             if flight is None:
                 return
             flight.due = flight.due or f"worker: {reason}"
             if refusal.reason == m.Reason.SHED:
-                self.gate.on_shed(refusal.retry_after_us * 1e-6, time.monotonic())
+                self.gate.on_shed(refusal.retry_after_us * 1e-6, self._clock())
             self.wake.notify_all()
         self.node.tell_once(sender, f"frame turned away, {reason}: {refusal.detail}",
                             worth_telling=bool(refusal.detail))

@@ -37,6 +37,11 @@ class Workers:
         status = self._ready.get(worker)
         return status is not None and bundle_hex in status.bundles
 
+    def holding(self, bundle_hex: str) -> tuple[str, ...]:
+        """Those that can be sent to at once, in the order of their ids."""
+        return tuple(sorted(w for w in self._ready if self.holds(w, bundle_hex)
+                            and self._wanted in (None, w)))
+
     def choose(self, bundle_hex: str) -> str | None:
         """The worker to send to: the one configured, else one that holds the bundle.
 

@@ -131,7 +131,7 @@ def wire(data: bytes) -> None:
             _bounded(100_000 + 8 * len(rest), records.load, rest, _RECORDS[which % len(_RECORDS)])
         elif which < 160:
             Topics().parse_inbox(rest.decode("utf-8", "replace"))
-            Topics().parse_worker_status(rest.decode("utf-8", "replace"))
+            Topics().parse_worker_up(rest.decode("utf-8", "replace"))
         elif which < 192:
             chunks.pull_chunk(rest)
         else:

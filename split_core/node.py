@@ -14,7 +14,9 @@ from collections.abc import Callable
 
 from split_core.errors import LinkDown, MessageError
 from split_core.outbox import Outbox, Outgoing
-from split_core.session import BrokerLimits, BrokerOptions, Publication, Session
+from split_core.session import (
+    BrokerLimits, BrokerOptions, LinkInfo, Publication, Session,
+)
 from split_core.wire.chunks import Message, Reassembler
 from split_core.wire.messages import Kind
 from split_core.wire.records import dump
@@ -110,6 +112,14 @@ class Node:
     def backlog_bytes(self) -> int:
         """Urgent bytes the broker's machine has not taken yet."""
         return self.outbox.unsent_bytes + self.session.backlog_bytes()
+
+    def link_info(self) -> LinkInfo | None:
+        """The kernel's view of the first hop; None where it has none."""
+        return self.session.link_info()
+
+    def doubt(self, patience_s: float) -> None:
+        """Answers stay away: connect anew unless the link shows life."""
+        self.session.doubt(patience_s)
 
     # -- on the network thread
 

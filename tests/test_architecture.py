@@ -26,7 +26,8 @@ DOORS = {
     "picamera2": ["edge_agent/sources/csi.py"],
     "amqtt": ["split_lab/"],
     "rich": ["split_lab/"],
-    "matplotlib": ["split_lab/calibrate/plot.py", "bench/"],
+    "matplotlib": ["split_lab/calibrate/plot.py", "split_lab/field/",
+                   "split_lab/plan_plot.py", "bench/"],
     "torch": ["split_lab/demo/", "split_lab/calibrate/gradients.py"],
 }
 # Who may import whom; a package may always import itself.
@@ -42,8 +43,14 @@ PURE = [
     *(p for p in (ROOT / "split_core/wire").glob("*.py")),
     *(ROOT / "split_core/model" / f"{n}.py" for n in (
         "flatbuffer", "schema", "graph", "macs", "cuts", "manifest", "coding", "rate", "certainty", "graft")),
+    *(p for name in ("belief", "planner", "policies")
+      for p in (ROOT / "edge_agent" / name).glob("*.py")),
     *(ROOT / "edge_agent" / f"{n}.py" for n in (
-        "gate", "flights", "segment_times", "workers", "answers", "state")),
+        "gate", "flights", "segment_times", "workers", "answers", "state", "step", "plans",
+        "encoder", "budget")),
+    *(ROOT / "edge_agent/sensors" / f"{n}.py" for n in ("health", "report")),
+    ROOT / "split_core/cost/profile.py",
+    ROOT / "split_lab/field/uplink.py",
     ROOT / "cloud_side/admission.py",
     ROOT / "cloud_side/bases.py",
     ROOT / "split_core/tensors.py",

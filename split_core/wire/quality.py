@@ -24,11 +24,13 @@ class Encoded:
 
 
 def encode(coder: Coder, arrays: Sequence[np.ndarray], specs: Sequence[TensorSpec], rung: Rung,
-           rate: RateCurve | None, margin: float = 0.0) -> Encoded:
-    """The payload of a boundary. A calibrated rung needs the cut's ``rate``."""
+           rate: RateCurve | None, margin: float = 0.0, index: int | None = None) -> Encoded:
+    """The payload of a boundary. A calibrated rung needs the cut's ``rate``; its step is
+    ``index``, or what the rung asks for."""
     if not rung.calibrated:
         return Encoded(coder.encode(arrays, specs, rung))
-    index = step_index(rung, rate)
+    if index is None:
+        index = step_index(rung, rate)
     if rung.codec is Codec.LAYERED:
         payload, layers = coder.encode_base(arrays, specs, index, margin)
         return Encoded(payload, rate.kl(index), layers, rate.kl(layers.index))

@@ -47,6 +47,14 @@ class WorkerInfo(msgspec.Struct, frozen=True):
     runtime: str
 
 
+class WorkerLoad(msgspec.Struct, frozen=True):
+    """Retained on a worker's ``up/load``, renewed when it changes and every few seconds."""
+
+    queue_s: float                   # how long a frame that came now would wait
+    busy_ratio: float                # of the last few seconds
+    broker_rtt_s: float = 0.0        # its own way to the broker and back; 0: not measured
+
+
 class PlanRecord(msgspec.Struct, frozen=True):
     """Retained on ``up/plan``: where the device cuts now and why."""
 
@@ -55,6 +63,9 @@ class PlanRecord(msgspec.Struct, frozen=True):
     rung: str
     worker: str | None
     reason: str
+    coarsest: str | None = None
+    race: bool = False
+    predicted: dict[str, float | None] | None = None
 
 
 def dump(record: msgspec.Struct) -> bytes:
@@ -65,5 +76,5 @@ def load(data: bytes, kind: type[T]) -> T:
     """Raises MessageError with the path of what is wrong."""
     try:
         return msgspec.json.decode(data, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as e:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as e:
         raise MessageError(f"{kind.__name__}: {e}") from None

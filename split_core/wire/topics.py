@@ -69,7 +69,7 @@ class Topics:
     # -- workers
 
     def worker_up(self, worker: str, channel: str) -> str:
-        """status, info, load."""
+        """status, info, load, profile."""
         return f"{self.root}/{POOL}/{worker}/up/{channel}"
 
     def worker_inbox(self, worker: str, sender: str) -> str:
@@ -78,8 +78,9 @@ class Topics:
     def worker_inbox_filter(self, worker: str) -> str:
         return f"{self.root}/{POOL}/{worker}/in/+"
 
-    def worker_status_filter(self, worker: str = "+") -> str:
-        return f"{self.root}/{POOL}/{worker}/up/status"
+    def workers_filter(self, channel: str) -> str:
+        """A channel of all workers."""
+        return f"{self.root}/{POOL}/+/up/{channel}"
 
     # -- the way back
 
@@ -96,9 +97,9 @@ class Topics:
                 return Inbox(worker, sender)
         return None
 
-    def parse_worker_status(self, topic: str) -> str | None:
-        """The worker whose status a topic is; None for any other."""
+    def parse_worker_up(self, topic: str) -> tuple[str, str] | None:
+        """The worker and channel that a topic is; None for any other."""
         match self._levels(topic):
-            case [str(pool), str(worker), "up", "status"] if pool == POOL:
-                return worker
+            case [str(pool), str(worker), "up", str(channel)] if pool == POOL:
+                return worker, channel
         return None

@@ -62,7 +62,7 @@ class Bench:
         now_s = time.monotonic()
         flight = Flight(FrameInput(frame_id, {}, "", now_s, now_s + 60.0),
                         Plan(1, CUT, Rung.parse(rung)), "w", live, 0.1, len(encoded.payload), {})
-        self.sender.launch(flight, encoded, len(boundary))
+        self.sender.launch(flight, encoded)
         self.frame = m.pull_frame(memoryview(self.leave()))
         return flight
 

@@ -32,9 +32,9 @@ def test_what_is_no_inbox_is_none(topic):
 
 
 def test_worker_status_parses_back():
-    assert TOPICS.parse_worker_status(TOPICS.worker_up("w1", "status")) == "w1"
-    assert TOPICS.parse_worker_status(TOPICS.worker_up("w1", "info")) is None
-    assert TOPICS.parse_worker_status(TOPICS.device_up("w1", "status")) is None
+    assert TOPICS.parse_worker_up(TOPICS.worker_up("w1", "status")) == ("w1", "status")
+    assert TOPICS.parse_worker_up(TOPICS.worker_up("w1", "load")) == ("w1", "load")
+    assert TOPICS.parse_worker_up(TOPICS.device_up("w1", "status")) is None
 
 
 @pytest.mark.parametrize("node", ["", "a/b", "a+b", "#", "_pool", "_x", "a" * 65, "ä", "a\n"])

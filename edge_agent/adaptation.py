@@ -1,0 +1,209 @@
+"""What an agent that plans for itself has beside the frame path: sensors, beliefs, a controller,
+and the thread that calls it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from edge_agent.belief.beliefs import Beliefs, Outlook
+from edge_agent.budget import DailyBytes, seconds_until
+from edge_agent.config import AgentConfig
+from edge_agent.control import Controller, ControlThread
+from edge_agent.decisions import DecisionJournal
+from edge_agent.frames import Plan
+from edge_agent.planner.candidates import Option
+from edge_agent.planner.planner import Planner, Ruling
+from edge_agent.planner.state import Battery
+from edge_agent.plans import Plans
+from edge_agent.policies.config import energy_model, minutes_of, rules_of
+from edge_agent.segment_times import SegmentTimes
+from edge_agent.sender import Sender
+from edge_agent.sensors import Health, Monitor, open_sensors
+from split_core.cost.profile import Profile
+from split_core.cost.store import default_state_dir
+from split_core.model.bundle import Bundle
+
+_log = logging.getLogger(__name__)
+_SENT_TODAY = "sent-today.json"
+# What a crash may forget of a day's budget.
+_SAVE_S = 60.0
+
+
+class Adaptation:
+    """Measures and decides for one agent. Start it once the head is ready."""
+
+    def __init__(self, config: AgentConfig, options: tuple[Option, ...], profile: Profile | None,
+                 sender: Sender, plans: Plans, times: SegmentTimes, wake, *,
+                 on_plan: Callable[[Plan, Ruling], None],
+                 on_fatal: Callable[[BaseException], None]):
+        self._config, self._sender, self._wake = config, sender, wake
+        bundle = sender.bundle
+        self.beliefs = Beliefs(
+            bundle, options, times, deadline_s=1e-3 * config.frame.deadline_ms,
+            encode_s=encode_times(profile, options), energy=energy_model(config.energy))
+        sender.beliefs = self.beliefs
+        sensors = open_sensors(config.sensors)
+        self.reports = sensors.reports       # where the topic of a battery's reports goes
+        self.monitor = Monitor(sensors.sensors, config.sensors.interval_s, on_fatal=on_fatal)
+        rules = rules_of(config.policy, config.cost)
+        self._journal = DecisionJournal(config.policy, config.cost, bundle, options) \
+            if config.policy.journal else None
+        self._planner = Planner(options, rules)
+        self.controller = Controller(
+            self.beliefs, self._planner, plans, sender, wake, outlook=self.outlook,
+            on_plan=on_plan, write=self._journal and self._journal.write, clock=time.monotonic)
+        self.thread = ControlThread(self.controller.tick, on_fatal)
+        self._started_s = time.monotonic()
+        self._state_dir = Path(config.state_dir or default_state_dir("edge-agent"))
+        self._budget = self._load_budget()
+        self._saved_s = self._learned_s = 0.0
+        self._sent_bytes = self._counted_bytes = self._learned_bytes = 0
+
+    def start(self) -> None:
+        self.monitor.read_once(time.monotonic())
+        self.controller.tick()
+        self.monitor.start()
+        self.thread.start()
+
+    def stop(self) -> None:
+        self.thread.stop()
+        self.monitor.stop()
+        self._save_budget()
+        if self._journal is not None:
+            self._journal.close()
+
+    # -- what the other threads tell
+
+    def on_frame(self) -> None:
+        with self._wake:
+            self.beliefs.on_frame(time.monotonic())
+
+    def on_acknowledged(self, round_trip_s: float) -> None:
+        """The broker has answered a publication."""
+        with self._wake:
+            self.beliefs.round_trip.add(round_trip_s, time.monotonic())
+
+    def on_ended(self, sent_bytes: int) -> None:
+        """A frame ended, for which so much was sent."""
+        self._sent_bytes += sent_bytes
+        self.thread.poke()
+
+    def on_worker_profile(self, worker: str, profile: Profile) -> None:
+        with self._wake:
+            self.beliefs.workers.on_profile(worker,
+                                            service_times(profile, self._sender.bundle))
+        self.thread.poke()
+
+    def on_worker_load(self, worker: str, queue_s: float, broker_rtt_s: float) -> None:
+        with self._wake:
+            self.beliefs.workers.on_load(worker, queue_s, broker_rtt_s)
+
+    # -- for the controller
+
+    def outlook(self) -> Outlook:
+        """Sensors and settings, now."""
+        health, energy = self.monitor.latest, self._config.energy
+        wall_s = _local_s()
+        self._learn_energy(health)
+        self._count(wall_s)
+        until_s = budget_bytes = budget_s = None
+        if energy.until is not None:
+            until_s = seconds_until(minutes_of(energy.until), wall_s)
+        elif energy.hours is not None:
+            until_s = max(3600 * energy.hours - (time.monotonic() - self._started_s), 0.0)
+        if self._budget is not None:
+            budget_bytes, budget_s = self._budget.left(wall_s)
+        return Outlook(Battery(battery_wh(health, energy.capacity_wh), health.mains), until_s,
+                       budget_bytes, budget_s, health.temperature_c, health.throttled)
+
+    def _learn_energy(self, health: Health) -> None:
+        """Fit the board's numbers to its power sensor, reading by reading."""
+        if health.at_s is None or health.at_s == self._learned_s:
+            return
+        interval_s, self._learned_s = health.at_s - self._learned_s, health.at_s
+        nbytes, self._learned_bytes = self._sent_bytes - self._learned_bytes, self._sent_bytes
+        known = (health.power_w, health.cpu_busy_ratio, health.cpu_count)
+        if None not in known and interval_s < 60:
+            power_w, busy, count = known
+            self.beliefs.energy.add(power_w, busy * count * interval_s, nbytes, interval_s)
+
+    # -- the day's bytes
+
+    def _count(self, wall_s: float) -> None:
+        if self._budget is None:
+            return
+        new, self._counted_bytes = self._sent_bytes - self._counted_bytes, self._sent_bytes
+        self._budget.add(new, wall_s)
+        if time.monotonic() - self._saved_s > _SAVE_S:
+            self._save_budget()
+
+    def _load_budget(self) -> DailyBytes | None:
+        mb = self._config.policy.mb_per_day
+        if mb is None:
+            return None
+        try:
+            record = json.loads((self._state_dir / _SENT_TODAY).read_text("utf-8"))
+            return DailyBytes(1e6 * mb, int(record["day"]), int(record["used"]))
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError, KeyError, TypeError) as e:
+            _log.warning("event=budget-forgotten error=%r", str(e))
+        return DailyBytes(1e6 * mb)
+
+    def _save_budget(self) -> None:
+        if self._budget is None:
+            return
+        self._saved_s = time.monotonic()
+        path = self._state_dir / _SENT_TODAY
+        try:
+            self._state_dir.mkdir(parents=True, exist_ok=True)
+            part = path.with_name(path.name + ".part")
+            part.write_text(json.dumps({"day": self._budget.day, "used": self._budget.used}),
+                            "utf-8")
+            os.replace(part, path)
+        except OSError as e:
+            _log.warning("event=budget-not-saved error=%r", e.strerror)
+
+
+def encode_times(profile: Profile | None,
+                 options: tuple[Option, ...]) -> dict[tuple[int, str], float]:
+    """What coding takes here, before a frame was coded: of a profile's codings at the same cut
+    the one of the same kind, else the slowest."""
+    found = {}
+    for option in options:
+        here = [c for c in (profile.codings if profile else ()) if c.cut == option.cut]
+        kind = [c for c in here if c.rung.rstrip("0123456789.") ==
+                option.rung.rstrip("0123456789.")]
+        if kind or here:
+            found[option.cut, option.rung] = max(c.encode_s for c in kind or here)
+    return found
+
+
+def service_times(profile: Profile, bundle: Bundle) -> tuple[float, ...]:
+    """What a worker takes from each segment on, by its profile: decoding and the tail."""
+    segments = len(profile.segments)
+    return tuple(
+        profile.span_s(i, segments) + max(
+            (c.decode_s for c in profile.codings if c.cut == entry.cut), default=0.0)
+        for i, entry in enumerate(bundle.manifest.cuts))
+
+
+def battery_wh(health: Health, capacity_wh: float | None) -> float | None:
+    """What is left: as the gauge says, or its percentage of a stated capacity."""
+    if health.battery_wh is not None:
+        return health.battery_wh
+    if health.battery_ratio is None or capacity_wh is None:
+        return None
+    return health.battery_ratio * capacity_wh
+
+
+def _local_s() -> float:
+    """Seconds since some local midnight."""
+    now_s = time.time()
+    return now_s + time.localtime(now_s).tm_gmtoff

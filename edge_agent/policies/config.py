@@ -1,0 +1,125 @@
+"""Settings of the policies, and the rules that follow from them."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+import msgspec
+
+from edge_agent.belief.energy import BASE_W, J_PER_BYTE, J_PER_CPU_S, EnergyModel
+from edge_agent.planner.decide import Rules
+from edge_agent.planner.predict import Prices
+from edge_agent.policies.bytes import ByteBudget
+from edge_agent.policies.deadline import Deadline
+from edge_agent.policies.energy import EnergyBudget
+from edge_agent.policies.latency import Latency
+from edge_agent.policies.privacy import Privacy
+from edge_agent.policies.quality import Quality
+from edge_agent.policies.thermal import Thermal
+from split_core.errors import ConfigError
+from split_core.wire.topics import check_node_id
+
+
+class CostConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What resources cost, in the owner's money."""
+
+    per_gb: float = 1.0
+    per_worker_hour: float = 0.05
+    per_kwh: float = 0.3
+
+
+class EnergyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The battery, and how long it has to last. Where a sensor tells the board's power, the
+    three numbers of the model are learned from it."""
+
+    # A time of day, "18:00"; or so many hours from the start of the agent.
+    until: str | None = None
+    hours: float | None = None
+    # What a full battery holds, where its gauge tells a percentage only.
+    capacity_wh: float | None = None
+    j_per_cpu_s: float = J_PER_CPU_S
+    j_per_byte: float = J_PER_BYTE
+    base_w: float = BASE_W
+
+
+class PolicyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What decides. One aim orders the plans, limits forbid some; they compose."""
+
+    # "latency": the least mean latency. "deadline": on time at the least cost.
+    aim: Literal["latency", "deadline"] = "latency"
+    # Divergence from the whole model's answer, nats (calibrated bundles): what is asked for, and
+    # what a frame may have that would be late else. No plan goes beyond the second.
+    kl: float = 0.02
+    max_kl: float = 0.05
+    # Refuse what nobody calibrated, too.
+    only_calibrated: bool = False
+    # Aim "deadline": what a second of lateness is worth, in the money of [cost].
+    slack_price: float = 1.0
+    # Nothing leaves the device before this op.
+    min_cut: int = 0
+    # Only these workers; by default all that the broker lets in.
+    trusted_workers: tuple[str, ...] | None = None
+    # What may be sent in a day, in MB.
+    mb_per_day: float | None = None
+    # From here on the board may compute less and less, to nothing at the second.
+    soft_c: float = 70.0
+    hard_c: float = 80.0
+    # A plan changes for a gain of this share, and lasts this long unless it got worse.
+    margin: float = 0.05
+    dwell_s: float = 2.0
+    # Every decision with all that it was made from is appended here, a JSON line each.
+    journal: str | None = None
+
+    def check(self) -> None:
+        """Raises ConfigError for values that cannot work or contradict each other."""
+        if not 0 < self.kl <= self.max_kl:
+            raise ConfigError(f"policy.kl is {self.kl} and policy.max_kl {self.max_kl}, wanted"
+                              " 0 < kl <= max_kl")
+        if not self.soft_c < self.hard_c:
+            raise ConfigError(f"policy.soft_c is {self.soft_c}, wanted less than policy.hard_c,"
+                              f" which is {self.hard_c}")
+        for name, low, high in (("margin", 0, 0.9), ("dwell_s", 0, 3600), ("min_cut", 0, 1e6),
+                                ("slack_price", 0, 1e12)):
+            if not low <= (value := getattr(self, name)) <= high:
+                raise ConfigError(f"policy.{name} is {value}, wanted {low:g} to {high:g}")
+        if self.mb_per_day is not None and not self.mb_per_day > 0:
+            raise ConfigError(f"policy.mb_per_day is {self.mb_per_day}, wanted more than 0")
+        for worker in self.trusted_workers or ():
+            check_node_id(worker)
+
+
+def check_energy(energy: EnergyConfig) -> None:
+    """Raises ConfigError."""
+    if energy.until is not None and energy.hours is not None:
+        raise ConfigError("energy.until and energy.hours: give one")
+    if energy.until is not None:
+        minutes_of(energy.until)
+    for name in ("hours", "capacity_wh", "j_per_cpu_s", "j_per_byte", "base_w"):
+        value = getattr(energy, name)
+        if value is not None and not 0 < value < 1e9:
+            raise ConfigError(f"energy.{name} is {value}, wanted more than 0")
+
+
+def minutes_of(time_of_day: str) -> int:
+    """Minutes since midnight of "18:00". Raises ConfigError."""
+    match = re.fullmatch(r"([01]?\d|2[0-3]):([0-5]\d)", time_of_day)
+    if match is None:
+        raise ConfigError(f"energy.until is {time_of_day!r}, wanted a time of day: \"18:00\"")
+    return 60 * int(match[1]) + int(match[2])
+
+
+def rules_of(policy: PolicyConfig, cost: CostConfig) -> Rules:
+    """What decides, hard limits first."""
+    aim = Latency() if policy.aim == "latency" else Deadline(policy.slack_price)
+    limits = [Privacy(policy.min_cut, policy.trusted_workers)]
+    if policy.only_calibrated:
+        limits.append(Quality(policy.max_kl))
+    limits += [EnergyBudget(), ByteBudget(), Thermal(policy.soft_c, policy.hard_c)]
+    return Rules(aim, tuple(limits),
+                 Prices(cost.per_gb, cost.per_worker_hour, cost.per_kwh),
+                 policy.margin, policy.dwell_s)
+
+
+def energy_model(energy: EnergyConfig) -> EnergyModel:
+    return EnergyModel(energy.j_per_cpu_s, energy.j_per_byte, energy.base_w)
