@@ -36,7 +36,7 @@ def worker(broker: Mosquitto, runtime: str | None = None) -> Iterator[subprocess
     """A worker process on a broker, with an empty store."""
     with tempfile.TemporaryDirectory() as store:
         command = [sys.executable, "-m", "cloud_side.cli", "run", "--broker", broker.url,
-                   "--store", store, "--id", "bench-worker"]
+                   "--store", store, "--state", store, "--id", "bench-worker"]
         command += ["--runtime", runtime] if runtime else []
         with (Path(store) / "log").open("wb") as log:
             process = subprocess.Popen(command, stdout=log, stderr=log)
@@ -49,13 +49,14 @@ def worker(broker: Mosquitto, runtime: str | None = None) -> Iterator[subprocess
 
 @contextlib.contextmanager
 def agent(broker: Mosquitto, bundle: Path, *, cut: int | None = None, rung: str = "raw",
-          runtime: str | None = None, deadline_ms: float = 10_000.0) -> Iterator[EdgeAgent]:
+          runtime: str | None = None, deadline_ms: float = 10_000.0,
+          device_id: str = "bench-device", on_answer=None) -> Iterator[EdgeAgent]:
     """An agent whose worker is ready for its bundle."""
     config = AgentConfig(
-        model=ModelConfig(str(bundle), runtime=runtime), id="bench-device",
+        model=ModelConfig(str(bundle), runtime=runtime), id=device_id,
         broker=BrokerConfig(url=broker.url), plan=PlanConfig(cut=cut, rung=rung),
         frame=FrameConfig(deadline_ms=deadline_ms))
-    with EdgeAgent(config, ephemeral=True) as a:
+    with EdgeAgent(config, on_answer, ephemeral=True) as a:
         limit_s = time.monotonic() + 30
         while a.plan.cut != a.bundle.last_cut and a.missing() is not None:
             if time.monotonic() > limit_s:

@@ -47,13 +47,28 @@ class Admission:
         self.max_queue = max_queue
         self._service_s: dict[tuple[bytes, int], float] = {}
         self._queue: deque[Job] = deque()
+        self._under_way: tuple[Job, float] | None = None
+        self._busy_s = 0.0
 
     def __len__(self) -> int:
         return len(self._queue)
 
-    def wait_s(self) -> float:
-        """How long the queue will take."""
-        return sum(self.expected_s(job) or 0.0 for job in self._queue)
+    def wait_s(self, now_s: float) -> float:
+        """How long a frame that came now would wait: for the rest of the job under way, then
+        for the queue."""
+        return self._rest_s(now_s) + sum(self.expected_s(job) or 0.0 for job in self._queue)
+
+    def _rest_s(self, now_s: float) -> float:
+        if self._under_way is None:
+            return 0.0
+        job, begin_s = self._under_way
+        return max(0.0, (self.expected_s(job) or 0.0) - (now_s - begin_s))
+
+    def busy_s(self, now_s: float) -> float:
+        """Time spent on jobs so far, the one under way included."""
+        if self._under_way is None:
+            return self._busy_s
+        return self._busy_s + max(0.0, now_s - self._under_way[1])
 
     def expected_s(self, job: Job) -> float | None:
         """How long a job will take; None for a bundle and cut not seen yet."""
@@ -65,7 +80,7 @@ class Admission:
         With an empty queue only a frame that is late already is turned away: a mean from
         slower days must not keep itself alive by refusing what would correct it.
         """
-        wait_s = self.wait_s()
+        wait_s = self.wait_s(now_s)
         if now_s > job.deadline_s:
             return Turned(job, Reason.EXPIRED, 0.0)
         crowded = self._queue and now_s + wait_s + (self.expected_s(job) or 0.0) > job.deadline_s
@@ -75,14 +90,20 @@ class Admission:
         return None
 
     def take(self, now_s: float) -> tuple[Job | None, list[Turned]]:
-        """The next job that is not too late, and those that are."""
+        """The next job that is not too late, and those that are. It is under way until
+        `on_ended`."""
         late = []
         while self._queue:
             job = self._queue.popleft()
             if now_s <= job.deadline_s:
+                self._under_way = job, now_s
                 return job, late
             late.append(Turned(job, Reason.EXPIRED, 0.0))
         return None, late
+
+    def on_ended(self, now_s: float) -> None:
+        """The job under way is done, or has failed."""
+        self._busy_s, self._under_way = self.busy_s(now_s), None
 
     def on_served(self, job: Job, service_s: float) -> None:
         """A job took this long."""

@@ -32,6 +32,9 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--store", metavar="DIR", help="where bundles are kept")
     run.add_argument("--id", help="the worker's name; by default the host's")
     run.add_argument("--root", help="topic root")
+    run.add_argument("--state", metavar="DIR",
+                     help="where profiles are kept (default: $STATE_DIRECTORY, else in"
+                          " ~/.local/state)")
     run.add_argument("--runtime", choices=("litert", "tflite-runtime"))
     run.add_argument("--threads", type=int, help="of the interpreter")
     run.add_argument("-v", "--verbose", action="store_true", help="log every frame")
@@ -56,7 +59,7 @@ def settings(args: argparse.Namespace) -> WorkerConfig:
         return msgspec.structs.replace(part, **given) if given else part
 
     return over(
-        config, id=args.id, root=args.root,
+        config, id=args.id, root=args.root, state_dir=args.state,
         broker=over(config.broker, url=args.broker),
         store=over(config.store, path=args.store),
         run=over(config.run, runtime=args.runtime, threads=args.threads),

@@ -48,6 +48,8 @@ class WorkerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     broker: BrokerConfig = BrokerConfig()
     store: StoreConfig = StoreConfig()
     run: RunConfig = RunConfig()
+    # Profiles; by default $STATE_DIRECTORY, else ~/.local/state/cloud-worker.
+    state_dir: str | None = None
 
     def check(self) -> None:
         """Raises ConfigError for values that cannot work."""

@@ -3,7 +3,8 @@
 Interpreters and coders are used by one thread at a time, as ``_busy`` says. That is the tail
 thread, but for a frame that comes when nothing waits and takes a moment only: the network
 thread serves it at once, and spares it two hand-overs. A bundle is loaded when its first frame
-comes up, and the least recently used leaves when too many are.
+comes up, and the least recently used leaves when too many are. One that comes without a profile
+is measured before devices are told of it, or else when no frame has come for a while.
 
 A frame in two layers whose answer by the first is not sure enough is asked about once more:
 it waits in `Bases` with that answer, and comes back as a job when its refinement arrives.
@@ -16,13 +17,14 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from cloud_side.admission import Admission, Job, Turned
 from cloud_side.bases import Base, Bases, RefinementJob, give_up_s
+from cloud_side.profiles import BundleProfiles
 from cloud_side.store import BundleStore
 from split_core.errors import BundleError, MessageError, SplitError
 from split_core.model.bundle import Bundle
@@ -43,6 +45,11 @@ _AT_ONCE_S = 0.002
 # How often a bundle in use is marked as used, for the store to know.
 _TOUCH_S = 600.0
 _MAX_UNFIT = 1000
+# Measuring can only be interrupted between two runs of a model: where frames come more often
+# than this, one of them would have to wait for that, and most attempts would be for nothing.
+_QUIET_S = 5.0
+# What a timer that is due is looked at again after, while another thread serves.
+_LOOK_AGAIN_S = 0.1
 
 
 @dataclass(slots=True)
@@ -66,14 +73,14 @@ class TailThread:
     which is to ask for a refinement, are called on this thread or the network thread.
     """
 
-    def __init__(self, store: BundleStore, admission: Admission, *, runtime: str | None,
-                 threads: int, max_loaded: int,
+    def __init__(self, store: BundleStore, admission: Admission, profiles: BundleProfiles, *,
+                 runtime: str | None, threads: int, max_loaded: int,
                  on_result: Callable[[Job, Result], None],
                  on_turned: Callable[[Turned, str], None],
                  on_unsure: Callable[[Base, float], None],
                  on_loaded: Callable[[], None],
                  on_fatal: Callable[[BaseException], None]):
-        self._store, self._admission = store, admission
+        self._store, self._admission, self._profiles = store, admission, profiles
         self._runtime, self._threads, self._max_loaded = runtime, threads, max_loaded
         self._on_result, self._on_turned = on_result, on_turned
         self._on_unsure, self._on_loaded, self._on_fatal = on_unsure, on_loaded, on_fatal
@@ -86,6 +93,7 @@ class TailThread:
         self.unfit: dict[bytes, str] = {}
         self._wake = threading.Condition()
         self._stopping = self._busy = False
+        self._offered_s = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="tail", daemon=True)
 
     def start(self) -> None:
@@ -100,6 +108,7 @@ class TailThread:
     def offer(self, job: Job, now_s: float) -> Turned | None:
         """Serve a job, or queue it, or say why not. For the network thread."""
         with self._wake:
+            self._offered_s = now_s
             at_once = self._is_quick(job)
             turned = self._admission.offer(job, now_s)
             if turned is not None:
@@ -128,6 +137,12 @@ class TailThread:
         if turned is not None:
             self._turn(turned, "")
         return True
+
+    def load(self, now_s: float) -> tuple[float, float]:
+        """How long a frame would wait now, and the time spent on jobs since the start. From any
+        thread."""
+        with self._wake:
+            return self._admission.wait_s(now_s), self._admission.busy_s(now_s)
 
     def give_up_waiting(self) -> None:
         """Send the answers of frames whose refinement did not come. From any thread."""
@@ -168,15 +183,18 @@ class TailThread:
     def _step(self) -> bool:
         """Wait for work and do it; False once stopped."""
         with self._wake:
-            self._wake.wait_for(lambda: self._stopping or not self._busy and (
-                self._to_load or len(self._admission)))
+            while not self._wake.wait_for(self._has_work, self._quiet_in_s()):
+                pass                      # it was not quiet after all
             if self._stopping:
                 return False
             self._busy = True
             preload = self._to_load.pop() if self._to_load else None
+            quiet = not preload and not len(self._admission)
             job, late = (None, []) if preload else self._admission.take(time.monotonic())
         if preload:
             self._preload(preload)
+        elif quiet:
+            self._profiles.measure_one(self._is_wanted)
         for turned in late:
             self._turn(turned, "budget used up while waiting")
         if job is not None:
@@ -186,12 +204,34 @@ class TailThread:
     def _preload(self, digest: bytes) -> None:
         with contextlib.suppress(SplitError):         # said and remembered where it happened
             self._get(digest)
+        # Before devices are told: their frames would interrupt it, again and again.
+        self._profiles.measure_one(self._is_wanted)
         self._on_loaded()
+
+    def _has_work(self) -> bool:
+        return self._stopping or not self._busy and bool(
+            self._to_load or len(self._admission) or self._is_quiet())
+
+    def _is_quiet(self) -> bool:
+        """Whether it is time to measure a bundle that frames kept from being measured."""
+        return (self._profiles.missing > 0
+                and time.monotonic() - self._offered_s >= _QUIET_S)
+
+    def _quiet_in_s(self) -> float | None:
+        if not self._profiles.missing:
+            return None
+        return max(_LOOK_AGAIN_S, self._offered_s + _QUIET_S - time.monotonic())
+
+    def _is_wanted(self) -> bool:
+        """Whether something waits for the thread that measures."""
+        with self._wake:
+            return self._stopping or bool(self._to_load or len(self._admission))
 
     def _serve(self, job: Job) -> None:
         taken_s = time.monotonic()
         try:
-            result, doubt = self._answer(job)
+            with self._under_way():
+                result, doubt = self._answer(job)
         except MessageError as e:
             self._turn(Turned(job, Reason.INVALID, 0.0), str(e))
         except SplitError as e:
@@ -206,6 +246,15 @@ class TailThread:
             if doubt is None or not self._wait_for_more(job, result, doubt):
                 self._on_result(job, result)
 
+    @contextlib.contextmanager
+    def _under_way(self) -> Iterator[None]:
+        """While a job is; what its end sets off finds it over."""
+        try:
+            yield
+        finally:
+            with self._wake:
+                self._admission.on_ended(time.monotonic())
+
     def _turn(self, turned: Turned, detail: str) -> None:
         """Turn a job away. A second pass has a first answer, which is better than none."""
         job = turned.job
@@ -219,7 +268,7 @@ class TailThread:
         now_s = time.monotonic()
         base = Base(job, doubt.layers, result, give_up_s(job.deadline_s, now_s))
         with self._wake:
-            busy_s = self._admission.wait_s() + self._admission.expected_s(job)
+            busy_s = self._admission.wait_s(now_s) + self._admission.expected_s(job)
             # One that comes at the last moment must still be served in time.
             if now_s >= base.give_up_s or base.give_up_s + busy_s > job.deadline_s:
                 return False
@@ -271,9 +320,11 @@ class TailThread:
         loaded = self._loaded.get(digest)
         if loaded is None:
             loaded = self._loaded[digest] = self._load(digest)
+            self._profiles.on_loaded(loaded.runner.bundle)
             while len(self._loaded) > self._max_loaded:
                 gone, _ = self._loaded.popitem(last=False)
                 self._admission.forget(gone)
+                self._profiles.on_gone(gone)
         self._loaded.move_to_end(digest)
         now_s = time.monotonic()
         if now_s - self._touched_s.get(digest, now_s) > _TOUCH_S:

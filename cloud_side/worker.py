@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from cloud_side.admission import Admission, Job, Turned
 from cloud_side.bases import Base
 from cloud_side.config import WorkerConfig
+from cloud_side.profiles import BundleProfiles
+from cloud_side.reports import Reports
 from cloud_side.store import BundleStore
 from cloud_side.tail import TailThread
 from split_core.errors import MessageError, SplitError
@@ -60,8 +62,10 @@ class CloudWorker:
         self._fetches: dict[bytes, _Fetch] = {}
         self._failure: BaseException | None = None
         self._stopped = threading.Event()
+        profiles = BundleProfiles(config.state_dir, runtime=self.runtime,
+                                  threads=config.run.threads)
         self._tail = TailThread(
-            self.store, Admission(config.run.max_queue), runtime=self.runtime,
+            self.store, Admission(config.run.max_queue), profiles, runtime=self.runtime,
             threads=config.run.threads, max_loaded=config.run.max_loaded,
             on_result=self._send_result, on_turned=self._send_refusal,
             on_unsure=self._ask_refinement, on_loaded=self._publish_status, on_fatal=self._fail,
@@ -73,6 +77,7 @@ class CloudWorker:
             status_of=self._status, on_message=self._received, on_up=self._up,
             on_down=lambda reason: self._tail.forget_waiting(), on_fatal=self._fail,
         )
+        self._reports = Reports(self.node, self._tail, profiles)
 
     def start(self) -> None:
         self._tail.start()
@@ -80,6 +85,7 @@ class CloudWorker:
             self._tail.preload(digest)
         self.node.set_state("ready")
         self.node.start()
+        self._reports.start()
         self._retry_fetches()
 
     def stop(self) -> None:
@@ -105,9 +111,8 @@ class CloudWorker:
     # -- on the network thread
 
     def _up(self, limits) -> None:
-        self.node.publish_record(
-            self.topics.worker_up(self.config.id, "info"),
-            WorkerInfo(VERSION, VERSIONS_ACCEPTED, self.runtime))
+        self._reports.on_up()
+        self._reports.publish("info", WorkerInfo(VERSION, VERSIONS_ACCEPTED, self.runtime))
 
     def _status(self, state: str, session: str) -> WorkerStatus:
         held = [d for d in self.store.digests() if d in self._held]

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from edge_agent.belief.energy import EnergyBelief, EnergyModel
 from edge_agent.belief.pace import Pace
-from edge_agent.belief.round_trip import LeastRoundTrip
 from edge_agent.belief.sizes import Sizes
 from edge_agent.belief.transfers import Transfers
 from edge_agent.belief.workers import WorkerBeliefs
@@ -18,6 +17,7 @@ from edge_agent.planner.candidates import Option
 from edge_agent.planner.state import Battery, Coding, DeviceState, Energy, WorkerState
 from edge_agent.segment_times import SegmentTimes
 from edge_agent.step import StepBelief
+from split_core.cost.round_trip import LeastRoundTrip
 from split_core.model.bundle import Bundle
 from split_core.wire.rungs import Rung
 
@@ -81,8 +81,9 @@ class Beliefs:
         worker, segment = self._worker_of.pop(frame_id, (None, 0))
         if worker is None:
             return
-        rtt_s = self.round_trip.least_s + self.workers.broker_rtt_s(worker)
-        self.transfers.on_answer(frame_id, queue_s + service_s, rtt_s, now_s)
+        # Its own way to the broker is the worker's part, as in a prediction.
+        worker_s = queue_s + service_s + self.workers.broker_rtt_s(worker)
+        self.transfers.on_answer(frame_id, worker_s, self.round_trip.least_s, now_s)
         self.workers.on_answer(worker, segment, queue_s, service_s, now_s)
 
     def on_turned_away(self, frame_id: int) -> None:
@@ -95,14 +96,28 @@ class Beliefs:
         self.transfers.on_down(now_s)
         self.round_trip.reset()
 
+    def on_given_up(self, frame_id: int, now_s: float) -> None:
+        """Its message was cancelled before all of it had left."""
+        self._worker_of.pop(frame_id, None)
+        self.transfers.on_given_up(frame_id, now_s)
+
     # -- what is believed
 
+    def bps(self, now_s: float) -> float:
+        """The uplink's rate, for people."""
+        return self.transfers.bps(self.round_trip.least_s, now_s)
+
     def state(self, workers: tuple[str, ...], *, link_up: bool, waiting_bytes: int,
-              outlook: Outlook, now_s: float) -> DeviceState:
-        """Everything a decision needs. ``workers`` are those that hold the bundle."""
+              outlook: Outlook, now_s: float, free_s: float = 0.0,
+              waiting_since_s: float | None = None) -> DeviceState:
+        """Everything a decision needs. ``workers`` are those that hold the bundle; the
+        interpreter is busy until ``free_s``; the next frame waits already, or will come."""
         self.transfers.sweep(now_s)
+        self.workers.keep(workers)
         if len(self._worker_of) > 1000:          # answered long ago, or never
             self._worker_of.clear()
+        next_in_s = self.pace.next_in_s(now_s) if waiting_since_s is None else 0.0
+        comes_s = now_s + next_in_s if waiting_since_s is None else waiting_since_s
         rtt_s, times, model = self.round_trip.least_s, self.times, self.energy.model
         # Of a worker that told nothing yet: no faster than this device.
         guess_s = tuple(times.span_s(i, len(times)) for i in range(len(times) + 1))
@@ -114,6 +129,8 @@ class Beliefs:
             link_up=link_up, rtt_s=rtt_s,
             scenarios=self.transfers.scenarios(rtt_s, now_s),
             waiting_bytes=max(waiting_bytes, self.transfers.open_bytes()),
+            waiting_s=self.transfers.open_for_s(now_s) + next_in_s,
+            wait_s=max(0.0, free_s - comes_s),
             loss_ratio=self.transfers.loss_ratio,
             workers=tuple(WorkerState(w, self.workers.queue_s(w, now_s),
                                       self.workers.service_s(w, guess_s),
@@ -123,7 +140,7 @@ class Beliefs:
             budget_bytes=outlook.budget_bytes, budget_s=outlook.budget_s,
             temperature_c=outlook.temperature_c, throttled=outlook.throttled)
 
-    def step_belief(self, state: DeviceState, worker: str | None, cut: int) -> StepBelief:
+    def step_belief(self, state: DeviceState, worker: str | None, option: Option) -> StepBelief:
         """What a frame's step is chosen by, until the next decision."""
         seen, s_per_byte = 0.0, state.scenarios[-1].s_per_byte
         for scenario in state.scenarios:
@@ -132,10 +149,9 @@ class Beliefs:
                 s_per_byte = scenario.s_per_byte
                 break
         known = next((w for w in state.workers if w.worker == worker), None)
-        fixed_s = state.rtt_s
+        fixed_s = state.rtt_s + state.codings[self.options.index(option)].encode_s
         if known is not None:
-            fixed_s += known.queue_s + known.extra_s + known.service_s[
-                self.bundle.segment_index(cut)]
+            fixed_s += known.queue_s + known.extra_s + known.service_s[option.segment]
         return StepBelief(s_per_byte, fixed_s)
 
     def _coding(self, option: Option) -> Coding:

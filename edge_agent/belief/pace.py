@@ -19,6 +19,13 @@ class Pace:
         """A frame came."""
         self._at_s.append(now_s)
 
+    def next_in_s(self, now_s: float) -> float:
+        """When the next frame may come, at the rate of the last; 0 when that is due."""
+        rate = self.rate(now_s)
+        if not self._at_s or rate <= 0:
+            return 0.0
+        return max(0.0, self._at_s[-1] + 1 / rate - now_s)
+
     def rate(self, now_s: float) -> float:
         """Frames a second; 0 when none came lately."""
         while self._at_s and now_s - self._at_s[0] > _WINDOW_S:

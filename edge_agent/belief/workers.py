@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 _NEWEST = 0.2
 # An answer's queueing says little after this long; the published load then says more.
 _QUEUE_LIFE_S = 3.0
+_MOST_WORKERS = 256
 
 
 @dataclass(slots=True)
@@ -54,9 +55,14 @@ class WorkerBeliefs:
         known.queue_s += weight * (queue_s - known.queue_s)
         known.queue_at_s = now_s
 
-    def forget(self, worker: str) -> None:
-        """It is gone."""
-        self._known.pop(worker, None)
+    def keep(self, workers: tuple[str, ...]) -> None:
+        """Forget the longest known of those that are not there, when there are too many: ids
+        come from the broker."""
+        while len(self._known) > _MOST_WORKERS:
+            gone = next((w for w in self._known if w not in workers), None)
+            if gone is None:
+                return
+            del self._known[gone]
 
     def queue_s(self, worker: str, now_s: float) -> float:
         known = self._of(worker)

@@ -5,13 +5,15 @@ Unknown fields are ignored, so that an older reader understands a newer writer.
 
 from __future__ import annotations
 
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
 from split_core.errors import MessageError
 
 T = TypeVar("T", bound=msgspec.Struct)
+# Beyond an hour a time is a mistake, or an attempt to be preferred.
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=3600)]
 
 
 class DeviceStatus(msgspec.Struct, frozen=True):
@@ -50,9 +52,9 @@ class WorkerInfo(msgspec.Struct, frozen=True):
 class WorkerLoad(msgspec.Struct, frozen=True):
     """Retained on a worker's ``up/load``, renewed when it changes and every few seconds."""
 
-    queue_s: float                   # how long a frame that came now would wait
-    busy_ratio: float                # of the last few seconds
-    broker_rtt_s: float = 0.0        # its own way to the broker and back; 0: not measured
+    queue_s: Seconds                 # how long a frame that came now would wait
+    busy_ratio: Annotated[float, msgspec.Meta(ge=0, le=1)]       # of the last few seconds
+    broker_rtt_s: Seconds = 0.0      # its own way to the broker and back; 0: not measured
 
 
 class PlanRecord(msgspec.Struct, frozen=True):

@@ -42,9 +42,9 @@ def test_a_frame_that_is_late_already_is_turned_away(admission):
 def test_service_times_are_a_mean_of_about_the_last_eight(admission):
     admission.on_served(job(), 0.1)
     admission.offer(job(), 10.0)
-    assert admission.wait_s() == pytest.approx(0.1)
+    assert admission.wait_s(10.0) == pytest.approx(0.1)
     admission.on_served(job(), 0.2)   # 0.1 + a fifth of the rest
-    assert admission.wait_s() == pytest.approx(0.12)
+    assert admission.wait_s(10.0) == pytest.approx(0.12)
 
 
 def test_bundles_and_cuts_are_timed_apart(admission):
@@ -52,9 +52,9 @@ def test_bundles_and_cuts_are_timed_apart(admission):
     admission.on_served(job(cut=5), 0.3)
     for waiting in (job(), job(cut=5), job(bundle=OTHER)):
         admission.offer(waiting, 10.0)
-    assert admission.wait_s() == pytest.approx(0.1 + 0.3 + 0.0)
+    assert admission.wait_s(10.0) == pytest.approx(0.1 + 0.3 + 0.0)
     admission.forget(BUNDLE)
-    assert admission.wait_s() == 0.0
+    assert admission.wait_s(10.0) == 0.0
 
 
 def test_a_frame_that_would_be_late_behind_the_others_is_shed(admission):
@@ -65,6 +65,54 @@ def test_a_frame_that_would_be_late_behind_the_others_is_shed(admission):
     turned = admission.offer(job(3, budget_s=1.19), 10.0)
     assert (turned.reason, turned.retry_after_s) == (Reason.SHED, pytest.approx(0.8))
     assert turned.job.frame.frame_id == 3 and len(admission) == 2
+
+
+def test_the_job_under_way_is_waited_for_too(admission):
+    admission.on_served(job(), 0.4)
+    admission.offer(job(1), 10.0)
+    assert admission.take(10.0)[0] is not None
+    admission.offer(job(2), 10.0)
+    # 0.3 s of the one that is served are left, and the other takes 0.4 s.
+    assert admission.wait_s(10.1) == pytest.approx(0.7)
+    # One that takes longer than expected does not make the wait shorter than the queue.
+    assert admission.wait_s(11.0) == pytest.approx(0.4)
+    admission.on_ended(11.0)
+    assert admission.wait_s(11.0) == pytest.approx(0.4)
+
+
+def test_of_a_job_under_way_that_was_never_timed_nothing_is_expected(admission):
+    admission.offer(job(), 10.0)
+    admission.take(10.0)
+    assert admission.wait_s(10.1) == 0.0
+
+
+def test_who_waits_behind_the_job_under_way_is_shed_when_that_makes_it_late(admission):
+    admission.on_served(job(), 0.4)
+    admission.offer(job(1), 10.0)
+    admission.take(10.0)
+    # Nothing is queued: it is tried, however long the one under way takes.
+    assert admission.offer(job(2, budget_s=0.41), 10.0) is None
+    # 0.4 s for each before it, and 0.4 s of its own, end at 11.2.
+    turned = admission.offer(job(3, budget_s=1.19), 10.0)
+    assert (turned.reason, turned.retry_after_s) == (Reason.SHED, pytest.approx(0.8))
+    assert admission.offer(job(4, budget_s=1.21), 10.0) is None
+
+
+def test_busy_time_is_that_of_jobs(admission):
+    assert admission.busy_s(10.0) == 0.0
+    for begin_s, end_s in ((10.0, 10.3), (11.0, 11.1)):
+        admission.offer(job(first_s=begin_s), begin_s)
+        admission.take(begin_s)
+        admission.on_ended(end_s)
+    assert admission.busy_s(20.0) == pytest.approx(0.4)
+    admission.offer(job(first_s=20.0), 20.0)
+    admission.take(20.0)
+    assert admission.busy_s(20.5) == pytest.approx(0.9)
+
+
+def test_an_end_without_a_job_is_none(admission):
+    admission.on_ended(10.0)
+    assert admission.busy_s(11.0) == 0.0 and admission.wait_s(11.0) == 0.0
 
 
 def test_a_slow_past_does_not_keep_itself_alive(admission):

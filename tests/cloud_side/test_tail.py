@@ -1,4 +1,5 @@
-"""Frames in two layers at the worker: asked about, waited for, and answered either way.
+"""Frames in two layers at the worker: asked about, waited for, and answered either way; and
+what the thread does when no frame waits.
 
 No thread runs: a job that is quick is served at once by whoever offers it, here the test.
 """
@@ -13,15 +14,18 @@ import numpy as np
 import pytest
 
 from cloud_side.admission import Admission, Job
+from cloud_side.profiles import BundleProfiles
 from cloud_side.store import BundleStore
 from cloud_side.tail import TailThread
+from split_core.model.bundle import open_bundle
 from split_core.model.certainty import certainty
 from split_core.model.manifest import Answer
-from split_core.model.runner import Runner
+from split_core.model.runner import Runner, resolve_runtime
 from split_core.wire import messages as m
 from split_core.wire.payload import Coder
 from split_core.wire.quality import encode
 from split_core.wire.rungs import Rung
+from split_lab.split import split_model
 from tests.support import tiny_models
 from tests.support.calibrated import calibrate_roughly
 from tests.support.tiny_models import input_like
@@ -38,15 +42,21 @@ class Desk:
         store.path(bundle.sha256).write_bytes(bundle.path.read_bytes())
         self.results, self.turned, self.unsure = [], [], []
         self.admission = Admission(max_queue=1)
+        self.profiles = BundleProfiles(str(folder / "state"), runtime=resolve_runtime(None),
+                                       threads=1)
+        self.loaded = 0
         self.tail = TailThread(
-            store, self.admission, runtime=None, threads=1, max_loaded=2,
+            store, self.admission, self.profiles, runtime=None, threads=1, max_loaded=2,
             on_result=lambda job, result: self.results.append(result),
             on_turned=lambda turned, detail: self.turned.append((turned.reason, detail)),
             on_unsure=lambda base, margin: self.unsure.append((base, margin)),
-            on_loaded=lambda: None, on_fatal=self._fail)
+            on_loaded=self._on_loaded, on_fatal=self._fail)
         self.tail._get(bundle.sha256)
         self.coder, self.runner = Coder(codings=bundle.codings), Runner(bundle)
         self.layers = {}
+
+    def _on_loaded(self):
+        self.loaded += 1
 
     def _fail(self, error):
         raise error
@@ -257,3 +267,101 @@ def test_a_link_that_went_takes_what_waits_with_it(desk):
     desk.offer(1)
     desk.tail.forget_waiting()
     assert not desk.refine(desk.refinement(1)) and not desk.results
+
+
+# -- load
+
+def test_nothing_is_under_way_when_an_answer_goes_out(desk):
+    seen = []
+    desk.tail._on_result = lambda job, result: seen.append(desk.tail.load(time.monotonic()))
+    desk.offer(1, rung="raw")
+    ((wait_s, busy_s),) = seen
+    assert wait_s == 0.0 and busy_s > 0.0
+    assert desk.tail.load(time.monotonic()) == (0.0, busy_s)
+
+
+def test_a_frame_that_fails_is_over_too(desk):
+    job = desk.job(1, rung="raw")
+    job = replace(job, frame=replace(job.frame, payload=b"\x09"))
+    desk.quick(job)
+    desk.tail.offer(job, time.monotonic())
+    assert [reason for reason, _ in desk.turned] == [m.Reason.INVALID]
+    first = desk.tail.load(time.monotonic())
+    assert first[0] == 0.0 and first == desk.tail.load(time.monotonic() + 1)
+
+
+# -- profiles
+
+def quiet(desk) -> None:
+    """As if no frame had come for a while."""
+    desk.tail._offered_s = time.monotonic() - 60
+
+
+def test_a_bundle_is_measured_before_devices_are_told_of_it(desk):
+    seen = []
+    desk.tail._on_loaded = lambda: seen.append([p.bundle for p in desk.profiles.current])
+    desk.tail.preload(desk.bundle.sha256)
+    assert desk.tail._step()
+    assert seen == [[desk.bundle.id_hex]] and desk.profiles.missing == 0
+
+
+def test_a_frame_that_waits_goes_first_and_the_profile_is_made_when_it_is_quiet(desk):
+    desk.tail._busy = True
+    desk.tail.preload(desk.bundle.sha256)
+    assert desk.tail.offer(desk.job(1, rung="raw"), time.monotonic()) is None
+    desk.tail._busy = False
+    for _ in range(2):                            # the bundle, then its frame
+        assert desk.tail._step()
+        desk.tail._done()
+    assert desk.loaded == 1 and len(desk.results) == 1
+    assert desk.profiles.current == () and desk.profiles.missing == 1
+    assert not desk.tail._has_work(), "a frame has only just come"
+    quiet(desk)
+    assert desk.tail._step()
+    assert len(desk.profiles.current) == 1 and desk.loaded == 1
+
+
+def test_a_frame_that_comes_meanwhile_interrupts(desk, monkeypatch):
+    asked = []
+
+    def wanted() -> bool:
+        asked.append(True)
+        if len(asked) == 3:                       # between the second run and the third
+            desk.tail._admission.offer(desk.job(1, rung="raw"), time.monotonic())
+        return TailThread._is_wanted(desk.tail)
+
+    monkeypatch.setattr(desk.tail, "_is_wanted", wanted)
+    quiet(desk)
+    assert desk.tail._step()
+    assert len(asked) == 3 and desk.profiles.missing == 1 and desk.profiles.current == ()
+    desk.tail._done()
+    assert desk.tail._step() and len(desk.results) == 1
+
+
+def test_while_it_measures_no_other_thread_serves(desk):
+    during = []
+    desk.profiles.measure_one = lambda wanted: during.append(desk.tail._is_quick(job))
+    job = desk.job(1, rung="raw")
+    desk.quick(job)
+    quiet(desk)
+    assert desk.tail._is_quick(job)
+    assert desk.tail._step() and during == [False]
+
+
+def test_a_bundle_that_leaves_memory_leaves_the_record(desk, tmp_path):
+    quiet(desk)
+    assert desk.tail._step() and len(desk.profiles.current) == 1
+    (tmp_path / "camera.tflite").write_bytes(tiny_models.camera_model())
+    data = split_model(tmp_path / "camera.tflite", cuts=[5])
+    (tmp_path / "camera.split.tflite").write_bytes(data)
+    other = open_bundle(tmp_path / "camera.split.tflite")
+    desk.tail._store.path(other.sha256).write_bytes(data)
+    desk.tail._max_loaded = 1
+    desk.tail._done()
+    desk.tail.preload(other.sha256)
+    assert desk.tail._step()
+    assert [p.bundle for p in desk.profiles.current] == [other.id_hex]
+    # It comes back with what was kept.
+    desk.tail._get(desk.bundle.sha256)
+    assert [p.bundle for p in desk.profiles.current] == [desk.bundle.id_hex]
+    assert desk.profiles.missing == 0

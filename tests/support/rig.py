@@ -61,7 +61,8 @@ class WorkerProcess:
         self.id, self.store = worker_id, directory / f"store-{worker_id}"
         self._log_path = directory / f"worker-{worker_id}.log"
         self._command = [*inside, sys.executable, "-m", "cloud_side.cli", "run", "--broker", url,
-                         "--store", str(self.store), "--id", worker_id, *options]
+                         "--store", str(self.store), "--state",
+                         str(directory / f"state-{worker_id}"), "--id", worker_id, *options]
         self._process: subprocess.Popen | None = None
 
     def start(self) -> WorkerProcess:

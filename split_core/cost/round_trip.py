@@ -1,8 +1,8 @@
 """Belief about the round trip of an empty message: the least seen lately. Pure.
 
 Every message takes the path's own time and then what its bytes and the queues add, so the least
-of a while is the path's own (as BBR takes it). Measured on acknowledged publications to the broker
-and on answers; the smallest thing that was sent says most.
+of a while is the path's own (as BBR takes it). Devices and workers each measure their own way to
+the broker, on what it acknowledged; the smallest thing that was sent says most.
 """
 
 from __future__ import annotations
