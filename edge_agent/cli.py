@@ -8,6 +8,7 @@ import os
 import sys
 from pathlib import Path
 
+from edge_agent import whatif
 from split_core import logs
 from split_core.cost import command as profiling
 from split_core.errors import SplitError, UsageError
@@ -30,6 +31,9 @@ def build_parser() -> argparse.ArgumentParser:
     _add_inspect(commands)
     _add_evaluate(commands)
     _add_profile(commands)
+    _add_plan(commands)
+    _add_replay(commands)
+    _add_field_test(commands)
     _add_demo(commands)
     return parser
 
@@ -343,6 +347,64 @@ def _add_profile(commands) -> None:
                        "profile model.split.tflite --inputs photos/",
                        lambda args: profiling.run(args, "edge-agent"))
     profiling.add_arguments(profile)
+
+
+def _add_plan(commands) -> None:
+    whatif.add_arguments(_command(commands, "plan", whatif.HELP, whatif.EXAMPLE, _plan))
+
+
+def _plan(args) -> None:
+    outcome = whatif.run(args)
+    if args.plot:
+        from edge_agent.whatif_report import to_draw
+        from split_lab.plan_plot import plot_plan
+
+        candidates, chosen, runner_up = to_draw(outcome)
+        plot_plan(candidates, chosen, args.plot, runner_up)
+        print(args.plot, file=sys.stderr)
+
+
+def _add_replay(commands) -> None:
+    replay = _command(
+        commands, "replay", "make the decisions of a journal again, as they were or by other rules",
+        "replay decisions.jsonl --policy deadline", _replay)
+    replay.add_argument("journal", metavar="JOURNAL", help="what policy.journal names")
+    replay.add_argument("--policy", "--aim", dest="aim", choices=("latency", "deadline"),
+                        help="another aim; with none of these, the recorded decisions have to come"
+                             " out, byte for byte, else the exit code is 1")
+    for option, kind, metavar, what in (
+            ("margin", float, "M", "the gain that a plan changes for"),
+            ("dwell", float, "S", "how long a plan lasts"),
+            ("max-kl", float, "D", "divergence tolerated, at most the recorded one"),
+            ("min-cut", int, "K", "nothing leaves the device before this op"),
+            ("slack-price", float, "P", "of a second of lateness")):
+        replay.add_argument(f"--{option}", type=kind, metavar=metavar, help=what)
+    replay.add_argument("--trusted", metavar="W", help="only these workers: left,right")
+    replay.add_argument("--json", action="store_true", help="one JSON object")
+
+
+def _replay(args) -> int:
+    from edge_agent.open_loop import Change
+    from edge_agent.replay import run
+
+    trusted = None if args.trusted is None else tuple(filter(None, args.trusted.split(",")))
+    return run(args.journal, Change(args.aim, args.margin, args.dwell, args.max_kl, args.min_cut,
+                                    args.slack_price, trusted), as_json=args.json)
+
+
+def _add_field_test(commands) -> None:
+    from split_lab.field.arguments import add_arguments
+
+    add_arguments(_command(
+        commands, "field-test", "drive the agent over a link, and write a report people can read",
+        "field-test --virtual --bundle m.split.tflite --link 1Mbit --device-time 400 -o report",
+        _field_test))
+
+
+def _field_test(args) -> None:
+    from split_lab.field.command import run_field_test
+
+    print(run_field_test(args))
 
 
 def _add_demo(commands) -> None:

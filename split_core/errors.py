@@ -28,6 +28,13 @@ class InputError(SplitError):
     exit_code = 66
 
 
+class JournalError(InputError):
+    """A journal has a line that is none, or nothing to read; not the file is missing, but what
+    is in it is wrong."""
+
+    exit_code = 65
+
+
 class MessageError(SplitError):
     """The peer sent something we refuse: count it and go on."""
 

@@ -47,8 +47,10 @@ def options_of(bundle: Bundle, kl: float, max_kl: float) -> tuple[Option, ...]:
             if asked <= max_kl:
                 found.append(Option(entry.cut, segment, _kl_rung(kl),
                                     _kl_rung(max_kl) if max_kl > kl else None, asked, most))
-        elif entry.cut > 0 or bundle.manifest.image is None:
-            found.append(Option(entry.cut, segment, "q4", None, None, None))
+        else:
+            # Of a picture there are better codes than 4 bits, and the picture as it is.
+            if entry.cut > 0 or bundle.manifest.image is None:
+                found.append(Option(entry.cut, segment, "q4", None, None, None))
             found.append(Option(entry.cut, segment, "raw", None, 0.0, 0.0))
     found.append(Option(bundle.last_cut, len(bundle.manifest.segments), "raw", None, 0.0, 0.0))
     return tuple(found)

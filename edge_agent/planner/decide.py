@@ -7,7 +7,7 @@ same decision: no clock, no chance, no log.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -87,10 +87,10 @@ def decide(state: DeviceState, candidates: Candidates, current: Current | None,
     index, switched, reason = _settle(state, candidates, score, allowed, best, held, current,
                                       rules, said)
     others = [int(i) for i in order[:2] if i != index and allowed[i]]
-    chosen = _choice(candidates, view.costs, score, index)
+    chosen = choice_of(candidates, view.costs, score, index)
     return Decision(
         switched, reason, chosen,
-        _choice(candidates, view.costs, score, others[0]) if others else None,
+        choice_of(candidates, view.costs, score, others[0]) if others else None,
         rules.aim.name, tuple(f"{name}: {why}" for name, why in said),
         Current(chosen.cut, chosen.rung, chosen.worker, chosen.race, state.now_s, chosen.score)
         if switched or current is None else current)
@@ -99,11 +99,20 @@ def decide(state: DeviceState, candidates: Candidates, current: Current | None,
 def allowed_candidates(view: View, limits: Sequence[Limit]
                        ) -> tuple[np.ndarray, list[tuple[str, str]]]:
     """Which candidates are left, and what the limits that took some away said."""
-    local = view.candidates.local
-    left = np.ones(len(view.candidates), bool) if view.state.link_up else local.copy()
-    said = [] if view.state.link_up else [("link", "down")]
-    if view.state.link_up and not view.candidates.workers:
-        said.append(("workers", "none that holds the bundle"))
+    left, said = np.ones(len(view.candidates), bool), []
+    for name, why, left in narrowings(view, limits):
+        said.append((name, why))
+    return left, said
+
+
+def narrowings(view: View, limits: Sequence[Limit]) -> Iterator[tuple[str, str, np.ndarray]]:
+    """What takes candidates away, one after another: its name, why, and which are left then."""
+    left = np.ones(len(view.candidates), bool)
+    if not view.state.link_up:
+        left = view.candidates.local.copy()
+        yield "link", "down", left
+    elif not view.candidates.workers:
+        yield "workers", "none that holds the bundle", left
     for limit in sorted(limits, key=lambda limit: not limit.hard):
         verdict = limit.judge(view)
         if verdict is None or verdict.allowed[left].all():
@@ -115,8 +124,7 @@ def allowed_candidates(view: View, limits: Sequence[Limit]
             narrowed = left & (verdict.excess <= least * 1.01)
             why += ", which nothing keeps: the nearest"
         left = narrowed
-        said.append((limit.name, why))
-    return left, said
+        yield limit.name, why, left
 
 
 def _index_of(c: Candidates, current: Current | None) -> int | None:
@@ -138,13 +146,15 @@ def _settle(state: DeviceState, c: Candidates, score: np.ndarray, allowed: np.nd
     """The index in force, whether that is a change, and the reason."""
     if current is None:
         return best, True, "the first"
+    limits = [f"{name}: {why}" for name, why in said]
     if held is None:
-        return best, True, "what was in force is not there any more"
+        return best, True, "; ".join(["what was in force is not there any more", *limits])
     if not allowed[held]:
-        return best, True, "; ".join(f"{name}: {why}" for name, why in said)
+        return best, True, "; ".join(limits)
     if best == held:
         return held, False, "still the best"
-    gain = 1.0 - score[best] / score[held]
+    # Where everything is free, nothing is gained.
+    gain = 1.0 - score[best] / score[held] if score[held] > 0 else 0.0
     if gain < rules.margin:
         return held, False, f"gain {gain:.0%} under {rules.margin:.0%}"
     age_s = state.now_s - current.since_s
@@ -152,10 +162,12 @@ def _settle(state: DeviceState, c: Candidates, score: np.ndarray, allowed: np.nd
     if age_s < rules.dwell_s and not worse:
         return held, False, f"gain {gain:.0%}, held {age_s:.1f} s of {rules.dwell_s:g} s"
     return best, True, f"gain {gain:.0%}" + (
-        f", {score[held] / current.promised:.1f} times what it promised" if worse else "")
+        f", {score[held] / current.promised:.1f} times what it promised"
+        if worse and current.promised > 0 else "")
 
 
-def _choice(c: Candidates, costs: Costs, score: np.ndarray, index: int) -> Choice:
+def choice_of(c: Candidates, costs: Costs, score: np.ndarray, index: int) -> Choice:
+    """A candidate by its index."""
     option, worker = c.options[c.option[index]], int(c.worker[index])
     return Choice(c.describe(index), option.cut, option.rung,
                   None if worker == LOCAL else c.workers[worker], bool(c.race[index]),

@@ -41,10 +41,11 @@ class Planner:
         candidates = self.candidates(tuple(w.worker for w in state.workers))
         decision = decide(state, candidates, self.current, self.rules)
         self.current = decision.current
-        self.exploration = self.exploration.after(decision, state.now_s)
+        self.exploration = self.exploration.after(decision)
         found = probe(state, candidates, decision, self.rules, self.exploration)
         if found is not None:
-            self.exploration = self.exploration.after_probe(state.now_s)
+            self.exploration = self.exploration.after_probe(candidates, found,
+                                                             state.now_s)
         return Ruling(decision, found, candidates)
 
     def option(self, choice: Choice) -> Option:

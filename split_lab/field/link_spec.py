@@ -8,13 +8,13 @@ is why the two agree.
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 
 import numpy as np
 
 from split_core.errors import InputError, UsageError
+from split_core.quantities import MAX_BPS, RATE_FORMS, parse_rate, rate_or_none
 from split_lab.field.uplink import (
     UNLIMITED_BPS,
     Constant,
@@ -27,10 +27,6 @@ from split_lab.field.uplink import (
     synthetic,
 )
 
-_RATE = re.compile(r"([0-9]*\.?[0-9]+(?:e[0-9]+)?) *(?:([kmg]?)(?:bit(?:/s)?|bps))?", re.IGNORECASE)
-_FACTORS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
-RATE_FORMS = "'1Mbit', '500kbit', '10Mbit/s' or bits a second as a number, at most 1Gbit"
-MAX_BPS = 1e9
 # Over ten times the longest of mahimahi's own (5 MB); 16 minutes at 100 Mbit/s are 56 MB.
 MAX_TRACE_BYTES = 64 * 1024 * 1024
 # Longer than any drive; in another unit (microseconds, dates) times are over it.
@@ -94,14 +90,6 @@ class LinkSpec:
         return Path(self.rtt_s / 2, self.jitter_s, (self.seed, direction), self.black_holes)
 
 
-def parse_rate(text: str) -> float:
-    """Bits a second, from `1Mbit`, `500kbit`, `10Mbit/s`, `2Mbps` or `20000`."""
-    bps = _rate_or_none(text)
-    if bps is None or not 0 < bps <= MAX_BPS:
-        raise UsageError(f"rate: found {text!r}, wanted {RATE_FORMS}, over zero")
-    return bps
-
-
 def parse_link_rate(text: str) -> Rate:
     """The rate that `LinkSpec.parse` takes."""
     kind, colon, rest = text.partition(":")
@@ -109,7 +97,7 @@ def parse_link_rate(text: str) -> Rate:
         return Steps(_steps(rest))
     if colon and kind == "synthetic":
         return _synthetic(rest)
-    if _rate_or_none(text) is not None:
+    if rate_or_none(text) is not None:
         return Constant(parse_rate(text))
     if not FilePath(text).is_file():
         raise UsageError(f"link: found {text!r}, wanted the path of a trace (no such file), a rate "
@@ -156,16 +144,11 @@ def _time_ms(path: FilePath, i: int, line: bytes) -> int:
                      f"from 0 to {MAX_TRACE_S * 1000}")
 
 
-def _rate_or_none(text: str) -> float | None:
-    match = _RATE.fullmatch(text.strip())
-    return float(match[1]) * _FACTORS[(match[2] or "").lower()] if match else None
-
-
 def _steps(text: str) -> list[tuple[float, float]]:
     steps = []
     for part in text.split(","):
         rate, at, length = part.partition("@")
-        bps, length_s = _rate_or_none(rate), _number(length)
+        bps, length_s = rate_or_none(rate), _number(length)
         if bps is None or not at or not bps <= MAX_BPS or not 0 < length_s <= MAX_TRACE_S:
             raise UsageError(f"step: found {part!r}, wanted RATE@SECONDS such as '0.5Mbit@30'; "
                              f"a rate is {RATE_FORMS}, or 0")
