@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 NAMES = ("kernels", "segments", "round_trip", "memory", "coded_bits", "codec", "agreement",
-         "demo")
+         "demo", "switching", "decisions", "field")
 
 
 def main() -> int:

@@ -87,7 +87,8 @@ class VirtualDevice:
             self.beliefs.workers.on_profile(WORKER, board.worker_s)
             self.controller = Controller(
                 self.beliefs, Planner(setting.options, rules), self.plans, self.sender, wake,
-                outlook=lambda: outlook(self.time.now_s), write=write, clock=self.time)
+                outlook=lambda: outlook(self.time.now_s), next_frame=self._next_frame,
+                write=write, clock=self.time)
             self._ticked_s, self._ticking = -1.0, False
 
     def run(self) -> list[FrameRow]:
@@ -117,6 +118,10 @@ class VirtualDevice:
             self._end(old, self.plans.current, Outcome.DROPPED, "newer frame came", {}, 0)
         self._wake.notify_all()
 
+    def _next_frame(self) -> tuple[float, float | None]:
+        frame = self._mailbox
+        return self.head.free_s, None if frame is None else frame.captured_s
+
     def _take(self) -> FrameInput | None:
         frame, self._mailbox = self._mailbox, None
         if frame is not None:
@@ -124,6 +129,7 @@ class VirtualDevice:
         return frame
 
     def _on_result(self, flight, tensors, result, round_trip_s: float) -> None:
+        self.head.on_result()
         t = result.stages
         worker_ms = 1e-3 * (t.queue_us + t.tail_us)
         stages = flight.stages_ms | {"link": 1e3 * round_trip_s - worker_ms,

@@ -1,8 +1,10 @@
 """The clairvoyant choice: for each frame the fastest candidate, the link's future being known.
 
-Greedy, frame by frame, over the same options as the planner, by the same rule for the step. What
-it sends occupies its link as it would anybody's; what it does not send leaves it free. It needs no
-fallback, no probe and no margin, so it is a bound, not a rival.
+Greedy, frame by frame, over the same options as the planner. Its step is the finest that is done by
+the share of the deadline that a frame's step is meant to need; an agent that codes coarser, because
+it does not know, can be faster for that, and only so. What it sends occupies its link as it would
+anybody's; what it does not send leaves it free. It needs no fallback, no probe and no margin, so it
+is a yardstick, not a rival.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from split_lab.field.virtual import WORKER
 
 def run_oracle(setting: Setting) -> list[FrameRow]:
     """One row a frame."""
-    bundle, board = setting.bundle, setting.board
+    board = setting.board
     up, down = setting.link.uplink(), setting.link.downlink()
     whole_s, free_s, rows = sum(board.segment_s), 0.0, []
     for index in range(setting.frames):
@@ -28,6 +30,8 @@ def run_oracle(setting: Setting) -> list[FrameRow]:
         begin_s = max(offered_s, free_s)
         best = begin_s + whole_s, None, None
         for option in setting.options[:-1]:
+            if _launch_s(setting, option, begin_s) - offered_s >= setting.deadline_s:
+                continue                 # past its deadline nothing is sent
             found = _through(setting, option, index, begin_s, offered_s, up, down)
             if found[0] < best[0]:
                 best = found
@@ -51,11 +55,16 @@ def run_oracle(setting: Setting) -> list[FrameRow]:
     return rows
 
 
+def _launch_s(setting: Setting, option, begin_s: float) -> float:
+    """When a frame begun at ``begin_s`` would leave."""
+    return (begin_s + sum(setting.board.segment_s[:option.segment])
+            + setting.board.encode_s.get((option.cut, option.rung), 0.0))
+
+
 def _through(setting: Setting, option, index: int, begin_s: float, offered_s: float, up, down):
     """When a frame would be answered by an option: (end, what is sent, the option)."""
     bundle, board = setting.bundle, setting.board
-    sent_s = (begin_s + sum(board.segment_s[:option.segment])
-              + board.encode_s.get((option.cut, option.rung), 0.0))
+    sent_s = _launch_s(setting, option, begin_s)
 
     def end_s(nbytes: int) -> float:
         there_s = up.arrives_s(up.copy().send(nbytes + MESSAGE_BYTES, sent_s))

@@ -219,6 +219,7 @@ class VirtualNode:
         frame = m.pull_frame(memoryview(body))
         arrived_s = self._carry(self.up, len(frame.payload) + MESSAGE_BYTES) + self._overhead_s
         self._time.at(arrived_s, lambda: self._arrived(frame))
+        outgoing.gone = True
         if outgoing.on_sent is not None:
             outgoing.on_sent(self._time.now_s)
 
