@@ -19,6 +19,7 @@ from edge_agent.decisions import DecisionJournal
 from edge_agent.frames import Plan
 from edge_agent.planner.candidates import Option
 from edge_agent.planner.planner import Planner, Ruling
+from edge_agent.planner.profiled import encode_times, service_times
 from edge_agent.planner.state import Battery
 from edge_agent.plans import Plans
 from edge_agent.policies.config import energy_model, minutes_of, rules_of
@@ -27,7 +28,6 @@ from edge_agent.sender import Sender
 from edge_agent.sensors import Health, Monitor, open_sensors
 from split_core.cost.profile import Profile
 from split_core.cost.store import default_state_dir
-from split_core.model.bundle import Bundle
 
 _log = logging.getLogger(__name__)
 _SENT_TODAY = "sent-today.json"
@@ -40,6 +40,7 @@ class Adaptation:
 
     def __init__(self, config: AgentConfig, options: tuple[Option, ...], profile: Profile | None,
                  sender: Sender, plans: Plans, times: SegmentTimes, wake, *,
+                 next_frame: Callable[[], tuple[float, float | None]],
                  on_plan: Callable[[Plan, Ruling], None],
                  on_fatal: Callable[[BaseException], None]):
         self._config, self._sender, self._wake = config, sender, wake
@@ -57,7 +58,8 @@ class Adaptation:
         self._planner = Planner(options, rules)
         self.controller = Controller(
             self.beliefs, self._planner, plans, sender, wake, outlook=self.outlook,
-            on_plan=on_plan, write=self._journal and self._journal.write, clock=time.monotonic)
+            next_frame=next_frame, on_plan=on_plan,
+            write=self._journal and self._journal.write, clock=time.monotonic)
         self.thread = ControlThread(self.controller.tick, on_fatal)
         self._started_s = time.monotonic()
         self._state_dir = Path(config.state_dir or default_state_dir("edge-agent"))
@@ -74,6 +76,7 @@ class Adaptation:
     def stop(self) -> None:
         self.thread.stop()
         self.monitor.stop()
+        self._count(_local_s())
         self._save_budget()
         if self._journal is not None:
             self._journal.close()
@@ -169,29 +172,6 @@ class Adaptation:
             os.replace(part, path)
         except OSError as e:
             _log.warning("event=budget-not-saved error=%r", e.strerror)
-
-
-def encode_times(profile: Profile | None,
-                 options: tuple[Option, ...]) -> dict[tuple[int, str], float]:
-    """What coding takes here, before a frame was coded: of a profile's codings at the same cut
-    the one of the same kind, else the slowest."""
-    found = {}
-    for option in options:
-        here = [c for c in (profile.codings if profile else ()) if c.cut == option.cut]
-        kind = [c for c in here if c.rung.rstrip("0123456789.") ==
-                option.rung.rstrip("0123456789.")]
-        if kind or here:
-            found[option.cut, option.rung] = max(c.encode_s for c in kind or here)
-    return found
-
-
-def service_times(profile: Profile, bundle: Bundle) -> tuple[float, ...]:
-    """What a worker takes from each segment on, by its profile: decoding and the tail."""
-    segments = len(profile.segments)
-    return tuple(
-        profile.span_s(i, segments) + max(
-            (c.decode_s for c in profile.codings if c.cut == entry.cut), default=0.0)
-        for i, entry in enumerate(bundle.manifest.cuts))
 
 
 def battery_wh(health: Health, capacity_wh: float | None) -> float | None:

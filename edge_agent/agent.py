@@ -12,18 +12,19 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 
 from edge_agent.adaptation import Adaptation
-from edge_agent.config import AgentConfig
+from edge_agent.config import AgentConfig, parse_rung
 from edge_agent.encoder import Encoder
 from edge_agent.endings import Endings
 from edge_agent.flights import Flight
 from edge_agent.frames import Answer, FrameInput, Ledger, Outcome, Plan
 from edge_agent.gate import Gate
 from edge_agent.head import HeadThread
+from edge_agent.inputs import model_inputs
 from edge_agent.planner.candidates import options_of
 from edge_agent.planner.planner import Ruling
 from edge_agent.plans import Plans
@@ -33,7 +34,7 @@ from edge_agent.segment_times import SegmentTimes
 from edge_agent.sender import Sender
 from edge_agent.state import ExplicitState
 from edge_agent.workers import Workers
-from split_core.errors import ConfigError, InputError, SplitError
+from split_core.errors import ConfigError, SplitError
 from split_core.model.bundle import Bundle, open_bundle
 from split_core.model.manifest import CutEntry
 from split_core.model.runner import Runner
@@ -41,7 +42,7 @@ from split_core.node import Node
 from split_core.version import VERSION
 from split_core.wire.chunks import VERSIONS_ACCEPTED
 from split_core.wire.messages import Codec, Result
-from split_core.cost.profile import WorkerProfiles
+from split_core.cost.profile import Profile, WorkerProfiles
 from split_core.wire.records import DeviceInfo, DeviceStatus, PlanRecord, WorkerLoad, load
 from split_core.wire.rungs import Rung
 from split_core.wire.topics import Topics
@@ -80,7 +81,7 @@ class EdgeAgent:
         self._plans = Plans(self.bundle, Plan(
             1, cut.cut, config.rung() or default_rung(self.bundle, cut.cut),
             worker=config.plan.worker))
-        self._check_rung()
+        self._check_rung(self.plan)
         self._state = ExplicitState(self.bundle)
         self._wake = threading.Condition(threading.RLock())
         self._mailbox: FrameInput | None = None
@@ -89,7 +90,8 @@ class EdgeAgent:
         self._stopped = threading.Event()
         self._offline = False
         self._sender = Sender(
-            self.bundle, Workers(config.id, config.plan.worker),
+            self.bundle,
+            Workers(config.id, config.plan.worker, config.policy.trusted_workers),
             Gate(first_expected_s=config.frame.deadline_ms / 2e3),
             self.ledger, self._state, self._wake, self._on_result)
         self.node = Node(
@@ -110,7 +112,7 @@ class EdgeAgent:
                                 on_answer)
         self._subscribers: dict[str, Callable[[bytes], None]] = {}
         adapts = not config.plan.fixed and not ephemeral
-        self._profile = device_profile(config, self.bundle) if adapts else None
+        self._profile = self._load_profile() if adapts else None
         self.head = HeadThread(
             self._new_runner, self._new_encoder(), self._sender, self._wake,
             SegmentTimes(len(self.bundle.manifest.segments),
@@ -120,15 +122,16 @@ class EdgeAgent:
         self.adaptation = Adaptation(
             config, options_of(self.bundle, config.policy.kl, config.policy.max_kl),
             self._profile, self._sender, self._plans, self.head.times, self._wake,
-            on_plan=self._on_plan, on_fatal=self.fail) if adapts else None
+            next_frame=self._next_frame, on_plan=self._on_plan,
+            on_fatal=self.fail) if adapts else None
         if adapts:
             for channel in ("profile", "load"):
                 self.node.session.subscribe(self.topics.workers_filter(channel), 1)
             if self.adaptation.reports is not None:
                 self.subscribe(config.sensors.topic, self.adaptation.reports.push)
 
-    def _check_rung(self) -> None:
-        rung, cut = self.plan.rung, self.plan.cut
+    def _check_rung(self, plan: Plan) -> None:
+        rung, cut = plan.rung, plan.cut
         if rung.codec is Codec.IMAGE and (cut != 0 or self.bundle.manifest.image is None):
             raise ConfigError(f"plan.rung {rung.name} is for cut 0 of a model whose"
                               f" input is a picture; the cut is {cut}")
@@ -175,7 +178,7 @@ class EdgeAgent:
             self.adaptation.stop()
         self.head.stop()
         if self._profile is not None:
-            refresh(self.config, self._profile, self.head.times)
+            self._keep_profile(self._profile)
         for frame_id in self.ledger.open_frames:
             self._endings.end(self._unfinished(frame_id, "agent stopped"))
         if not self._offline:
@@ -212,10 +215,32 @@ class EdgeAgent:
     def _new_encoder(self) -> Encoder:
         return Encoder(self.bundle)
 
+    def _load_profile(self) -> Profile:
+        return device_profile(self.config, self.bundle)
+
+    def _keep_profile(self, profile: Profile) -> None:
+        refresh(self.config, profile, self.head.times)
+
     @property
     def plan(self) -> Plan:
         """The one in force."""
         return self._plans.current
+
+    def set_plan(self, cut: int, rung: str, worker: str | None = None) -> Plan:
+        """Fix the plan from the next frame on, in an agent that does not plan for itself. No
+        frame is lost, waits or is run twice for it. Raises BundleError, ConfigError."""
+        if self.adaptation is not None:
+            raise ConfigError("this agent plans for itself; fix plan.cut or plan.rung first")
+        plan = Plan(self._plans.next_id(), self.bundle.cut(cut).cut, parse_rung(rung),
+                    "set", worker)
+        self._check_rung(plan)
+        with self._wake:
+            expected_s = 1e-3 * self.config.frame.deadline_ms / 2
+            self._plans.switch(plan, expected_s)
+            self._sender.gate.on_switch(expected_s)
+            self._wake.notify_all()
+        self._publish_plan(plan, None)
+        return plan
 
     def set_local(self) -> None:
         """Run everything here, and do not connect. Before `start`."""
@@ -238,37 +263,8 @@ class EdgeAgent:
     # -- frames in
 
     def prepare(self, frame) -> dict[str, np.ndarray]:
-        """Model inputs of a picture (uint8 [height, width, 3]), an array of the first input's
-        shape, or a mapping of them by name. Raises InputError."""
-        manifest = self.bundle.manifest
-        if isinstance(frame, Mapping):
-            arrays = dict(frame)
-        else:
-            try:
-                array = np.asarray(frame)
-            except ValueError as e:
-                raise InputError(f"input is no array: {e}") from None
-            name = manifest.inputs[0]
-            spec = self.bundle.specs[name]
-            if array.shape == spec.shape and array.dtype == spec.np_dtype:
-                arrays = {name: array}
-            elif manifest.image is not None:
-                from split_core.pictures import prepare      # loads Pillow
-
-                arrays = {name: prepare(array, manifest.image, spec)}
-            else:
-                raise InputError(f"input is {array.dtype}{list(array.shape)}, wanted"
-                                 f" {spec.dtype}{list(spec.shape)}")
-        states = {s.input for s in manifest.states}
-        for name in manifest.inputs:
-            if name in states:
-                continue
-            spec, array = self.bundle.specs[name], arrays.get(name)
-            if array is None or array.shape != spec.shape or array.dtype != spec.np_dtype:
-                found = "missing" if array is None else f"{array.dtype}{list(array.shape)}"
-                raise InputError(f"input {name!r} is {found}, wanted"
-                                 f" {spec.dtype}{list(spec.shape)}")
-        return arrays
+        """Model inputs of a frame; see `inputs.model_inputs`. Raises InputError."""
+        return model_inputs(self.bundle, frame)
 
     def offer(self, frame, source: str = "", captured_s: float | None = None) -> int:
         """Hand in a frame and return its id. It waits alone: the frame it finds is dropped."""
@@ -318,6 +314,11 @@ class EdgeAgent:
                              f"the frame did not end in {deadline_s + _INFER_GRACE_S:.0f} s")
         return answer
 
+    def _next_frame(self) -> tuple[float, float | None]:
+        """Until when the interpreter is busy, and since when a frame waits for it."""
+        frame = self._mailbox
+        return self.head.free_s, None if frame is None else frame.captured_s
+
     def _take(self) -> FrameInput | None:
         frame, self._mailbox = self._mailbox, None
         if frame is not None and self._state:
@@ -340,6 +341,7 @@ class EdgeAgent:
 
     def _on_result(self, flight: Flight, tensors: dict[str, np.ndarray], result: Result,
                    round_trip_s: float) -> None:
+        self.head.on_result()
         stages = result.stages
         worker_us = stages.queue_us + stages.decode_us + stages.tail_us + stages.encode_us
         link_ms = 1e3 * round_trip_s - 1e-3 * worker_us - flight.stages_ms.get("refine", 0.0)
@@ -369,7 +371,7 @@ class EdgeAgent:
             frame.frame_id, outcome, reason, frame.source, frame.captured_s,
             1e3 * (now_s - frame.captured_s), now_s > frame.deadline_s, plan.cut,
             plan.rung.name, plan.plan_id, payload_bytes, stages_ms=stages_ms, outputs=outputs,
-            **remote)
+            raced=plan.race, **remote)
         self._endings.end(answer)
         if self.adaptation is not None:
             self.adaptation.on_ended(payload_bytes)

@@ -84,6 +84,7 @@ def to_record(answer: Answer, bundle: Bundle, *, top_k: int, raw_tensors: bool) 
         "payload_bytes": answer.payload_bytes,
         "predicted_kl": answer.predicted_kl and float(f"{answer.predicted_kl:.4g}"),
         "refined": answer.refined,
+        "raced": answer.raced,
         "stages_ms": {k: round(v, 3) for k, v in answer.stages_ms.items()},
         "total_ms": round(answer.total_ms, 3),
     }

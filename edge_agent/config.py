@@ -103,7 +103,8 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     frame: FrameConfig = FrameConfig()
     source: SourceConfig = SourceConfig()
     result: ResultConfig = ResultConfig()
-    # Profiles, and what was sent today; by default $STATE_DIRECTORY, else ~/.local/state/edge-agent.
+    # Profiles, and what was sent today; by default $STATE_DIRECTORY, else
+    # ~/.local/state/edge-agent.
     state_dir: str | None = None
 
     def check(self) -> None:
@@ -132,12 +133,15 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def rung(self) -> Rung | None:
         """The rung of the plan; None leaves it to the bundle. Raises ConfigError."""
-        if self.plan.rung is None:
-            return None
-        try:
-            return Rung.parse(self.plan.rung)
-        except ValueError as e:
-            raise ConfigError(f"plan.rung: {e}") from None
+        return None if self.plan.rung is None else parse_rung(self.plan.rung)
+
+
+def parse_rung(name: str) -> Rung:
+    """The rung of a name in a configuration or command. Raises ConfigError."""
+    try:
+        return Rung.parse(name)
+    except ValueError as e:
+        raise ConfigError(f"plan.rung: {e}") from None
 
 
 def load_config(path: str) -> AgentConfig:

@@ -33,12 +33,15 @@ class Controller:
 
     def __init__(self, beliefs: Beliefs, planner: Planner, plans: Plans, sender: Sender,
                  wake: threading.Condition, *, outlook: Callable[[], Outlook],
+                 next_frame: Callable[[], tuple[float, float | None]] = lambda: (0.0, None),
                  on_plan: Callable[[Plan, Ruling], None] = lambda plan, ruling: None,
                  write: Callable[[JournalEntry], None] | None = None,
                  clock: Callable[[], float]):
         self.beliefs, self.planner, self._plans = beliefs, planner, plans
         self._sender, self._wake, self._clock = sender, wake, clock
         self._outlook, self._on_plan, self._write = outlook, on_plan, write
+        # Until when the interpreter is busy, and since when a frame waits for it.
+        self._next_frame = next_frame
         self.last: Ruling | None = None
 
     def tick(self) -> Ruling:
@@ -47,9 +50,11 @@ class Controller:
         with self._wake:
             sender = self._sender
             workers = sender.workers.holding(sender.bundle.id_hex)
+            free_s, waiting_since_s = self._next_frame()
             state = self.beliefs.state(
                 workers, link_up=sender.node.is_up, waiting_bytes=sender.node.backlog_bytes,
-                outlook=outlook, now_s=self._clock())
+                outlook=outlook, now_s=self._clock(), free_s=free_s,
+                waiting_since_s=waiting_since_s)
         ruling = self.planner.rule(state)
         decision = ruling.decision
         if self._write is not None:
@@ -65,7 +70,7 @@ class Controller:
                 self._sender.gate.on_switch(1e-3 * decision.chosen.costs["mean_ms"])
             plan = self._plans.current
             self._plans.expected_s = 1e-3 * decision.chosen.costs["mean_ms"]
-            self._plans.believe(plan, self.beliefs.step_belief(state, plan.worker, plan.cut))
+            self._plans.believe(plan, self.beliefs.step_belief(state, plan.worker, chosen))
             if ruling.probe is not None:
                 self._probe(ruling, state)
             self._wake.notify_all()
@@ -76,10 +81,10 @@ class Controller:
 
     def _probe(self, ruling: Ruling, state) -> None:
         c, index = ruling.candidates, ruling.probe.index
-        worker = c.workers[c.worker[index]]
-        plan = self._plan(c.options[c.option[index]], worker, True, ruling.probe.reason)
+        worker, option = c.workers[c.worker[index]], c.options[c.option[index]]
+        plan = self._plan(option, worker, True, ruling.probe.reason)
         self._plans.probe(plan)
-        self._plans.believe(plan, self.beliefs.step_belief(state, worker, plan.cut))
+        self._plans.believe(plan, self.beliefs.step_belief(state, worker, option))
 
     def _plan(self, option: Option, worker: str | None, race: bool, reason: str) -> Plan:
         return Plan(self._plans.next_id(), option.cut, Rung.parse(option.rung), reason, worker,

@@ -67,6 +67,7 @@ class Answer:
     # rung; whether the refinement is in it, with one in two layers.
     predicted_kl: float | None = None
     refined: bool | None = None
+    raced: bool = False              # the device went on while the worker was asked
 
 
 class Ledger:

@@ -17,6 +17,7 @@ from edge_agent.encoder import Encoder
 from edge_agent.flights import Flight
 from edge_agent.frames import FrameInput, Outcome, Plan
 from edge_agent.gate import Ruling, Situation, Verdict
+from edge_agent.planner.predict import GUARD_S
 from edge_agent.plans import Plans
 from edge_agent.segment_times import SegmentTimes
 from edge_agent.sender import Sender
@@ -24,9 +25,6 @@ from split_core.errors import SplitError
 from split_core.model.runner import Runner
 
 _log = logging.getLogger(__name__)
-# Kept in hand before a deadline beside the longest segment: waking up, and handing the answer
-# on. Measured 1 to 3 ms on a busy two-core machine.
-_GUARD_S = 0.005
 # A broker that neither answers a ping nor takes bytes for this long after an answer stayed away
 # is connected to anew: TCP alone would wait for its next retransmission, many seconds later.
 _PATIENCE_S = 1.0
@@ -57,6 +55,7 @@ class HeadThread:
         self._on_fatal = on_fatal
         self._bundle, self._stopping = sender.bundle, False
         self._in_fallback = False        # fallbacks do not interrupt each other
+        self.free_s = 0.0                # when what runs now is expected to be done
         self._encode_s = 0.0
         self.ready = threading.Event()
         self.runtime = ""
@@ -68,6 +67,10 @@ class HeadThread:
     def stop(self) -> None:
         self.request_stop()
         self._thread.join(timeout=30)
+
+    def on_result(self) -> None:
+        """An answer came: what runs for that frame ends with its segment."""
+        self.free_s = min(self.free_s, self._clock() + self.times.longest_s())
 
     def request_stop(self) -> None:
         with self._wake:
@@ -145,7 +148,7 @@ class HeadThread:
         return None if pause_s == float("inf") else max(pause_s, 0.0)
 
     def _guard_s(self) -> float:
-        return _GUARD_S + self.times.longest_s() + self._encode_s
+        return GUARD_S + self.times.longest_s() + self._encode_s
 
     def _next_frame(self, now_s: float) -> tuple[FrameInput | None, Ruling | None, Plan]:
         """The frame to start now and how; (None, ruling) while it has to wait."""
@@ -195,7 +198,7 @@ class HeadThread:
             return frame.captured_s + local_s - self._plans.expected_s
         on_time_s = frame.deadline_s - local_s - self._guard_s()
         # Where the device cannot be on time by itself, the link has what is left.
-        return on_time_s if on_time_s > frame.captured_s else frame.deadline_s - _GUARD_S
+        return on_time_s if on_time_s > frame.captured_s else frame.deadline_s - GUARD_S
 
     # -- what it does
 
@@ -203,6 +206,7 @@ class HeadThread:
                       give_up: Callable[[], bool] = lambda: False) -> bool:
         """Run segments on ``live`` in place, with due fallbacks in between; False if given
         up half way."""
+        self.free_s = self._clock() + self.times.span_s(first, end)
         for index in range(first, end):
             if give_up():
                 return False
@@ -231,7 +235,7 @@ class HeadThread:
         ran_s = self._clock()
         with self._wake:
             index = self._plans.step(plan, frame.deadline_s - ran_s,
-                                     self._sender.waiting_bytes())
+                                     self._sender.waiting())
         encoded = self._encoder.encode(live, plan, index)
         encoded_s = self._clock()
         self._encode_s = max(0.9 * self._encode_s, encoded_s - ran_s)
@@ -275,8 +279,7 @@ class HeadThread:
                 self._sender.flights.pop(frame.frame_id)
                 return
             self._sender.state.update(live)
-            if flight.outgoing is not None:
-                flight.outgoing.cancel()
+            self._sender.give_up(flight)
             if flight.due == "no answer in time" and flight.sent_s is not None:
                 self._sender.gate.on_loss()
                 self._sender.node.doubt(_PATIENCE_S)

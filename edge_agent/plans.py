@@ -53,13 +53,13 @@ class Plans:
         if plan is self._probe:
             self._probe = None
 
-    def step(self, plan: Plan, left_s: float, waiting_bytes: int) -> int | None:
+    def step(self, plan: Plan, left_s: float, waiting: tuple[int, float]) -> int | None:
         """The step (of a picture: the quality) for a frame of a plan; None: as its rung says."""
         belief = self._beliefs.get(plan.plan_id)
         if belief is None or plan.coarsest is None:
             return None
         steps = self._range(plan)
-        return None if steps is None else steps.choose(left_s, waiting_bytes, belief)
+        return None if steps is None else steps.choose(left_s, waiting, belief)
 
     def asked(self, plan: Plan) -> int | None:
         """The step that a plan's rung asks for, where there is something to choose."""

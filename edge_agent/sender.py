@@ -61,14 +61,18 @@ class Sender:
 
     def worker_for(self, plan: Plan) -> str | None:
         """Who gets a plan's frames: the plan's own worker while that is there."""
-        if plan.worker is not None and self.workers.holds(plan.worker, self.bundle.id_hex):
+        if plan.worker is not None and self.workers.is_trusted(plan.worker) and (
+                self.workers.holds(plan.worker, self.bundle.id_hex)):
             return plan.worker
         return self.worker
 
-    def waiting_bytes(self) -> int:
-        """Of ours, not carried by the link yet, as far as anybody can tell."""
-        known = 0 if self.beliefs is None else self.beliefs.transfers.open_bytes()
-        return max(known, self.node.backlog_bytes)
+    def waiting(self) -> tuple[int, float]:
+        """Bytes of ours that nobody has answered for, and how long the link has had for them."""
+        backlog = self.node.backlog_bytes
+        if self.beliefs is None:
+            return backlog, 0.0
+        transfers = self.beliefs.transfers
+        return max(backlog, transfers.open_bytes()), transfers.open_for_s(self._clock())
 
     def on_encoded(self, plan: Plan, seconds: float, nbytes: int, as_asked: bool) -> None:
         """A boundary was coded, as its rung says or by a step of the frame's own."""
@@ -109,6 +113,14 @@ class Sender:
         topic = self.node.topics.worker_inbox(flight.worker, self.node.node_id)
         flight.outgoing = Outgoing(topic, kind, nbytes, make_body, self._sent)
         self.node.send(flight.outgoing)
+
+    def give_up(self, flight: Flight) -> None:
+        """A flight was finished here: send no more of it. The caller holds the lock."""
+        if flight.outgoing is None:
+            return
+        if self.beliefs is not None and flight.sent_s is not None and not flight.outgoing.gone:
+            self.beliefs.on_given_up(flight.frame.frame_id, self._clock())
+        flight.outgoing.cancel()
 
     def has_ended(self, flight: Flight) -> bool:
         """Whether somebody else has ended this flight."""

@@ -22,7 +22,7 @@ class StepBelief:
     """What the last decision believed of the way to the worker and back."""
 
     s_per_byte: float                # of twenty scenarios the link is better in nineteen
-    fixed_s: float                   # round trip, and the worker's part
+    fixed_s: float                   # coding, round trip, and the worker's part
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +50,13 @@ class StepRange:
         index = step_index(asked, rate)
         return cls(index, step_index(coarsest, rate), rate.bytes(index), rate.index_for_bytes)
 
-    def choose(self, left_s: float, waiting_bytes: int, belief: StepBelief) -> int:
-        """The step index (the quality) for a frame with ``left_s`` to its deadline, behind
-        ``waiting_bytes`` of ours."""
+    def choose(self, left_s: float, waiting: tuple[int, float], belief: StepBelief) -> int:
+        """The step index (the quality) for a frame with ``left_s`` to its deadline, behind so
+        many bytes of ours that the link has had for so many seconds."""
         time_s = STEP_SHARE * left_s - belief.fixed_s
-        fitting = time_s / belief.s_per_byte - waiting_bytes
+        waiting_bytes, waiting_s = waiting
+        behind = max(0.0, waiting_bytes - waiting_s / belief.s_per_byte)
+        fitting = time_s / belief.s_per_byte - behind
         if fitting >= self.best_bytes:
             return self.best
         if fitting <= 0:

@@ -8,10 +8,11 @@ from split_core.wire.records import WorkerStatus
 
 
 class Workers:
-    """The workers of a pool and the one a device sends to."""
+    """The workers of a pool and the one a device sends to. ``trusted``: None for all."""
 
-    def __init__(self, device: str, wanted: str | None = None):
-        self._device, self._wanted = device, wanted
+    def __init__(self, device: str, wanted: str | None = None,
+                 trusted: tuple[str, ...] | None = None):
+        self._device, self._wanted, self._trusted = device, wanted, trusted
         self._ready: dict[str, WorkerStatus] = {}
 
     def on_status(self, worker: str, status: WorkerStatus) -> None:
@@ -33,6 +34,9 @@ class Workers:
     def is_ready(self, worker: str) -> bool:
         return worker in self._ready
 
+    def is_trusted(self, worker: str) -> bool:
+        return self._trusted is None or worker in self._trusted
+
     def holds(self, worker: str, bundle_hex: str) -> bool:
         status = self._ready.get(worker)
         return status is not None and bundle_hex in status.bundles
@@ -43,12 +47,14 @@ class Workers:
                             and self._wanted in (None, w)))
 
     def choose(self, bundle_hex: str) -> str | None:
-        """The worker to send to: the one configured, else one that holds the bundle.
+        """The worker to send to: the one configured, else one that holds the bundle; never one
+        that is not trusted.
 
         Among equals rendezvous hashing decides, so that a fleet spreads evenly and a device
         stays with its worker while that lives.
         """
+        there = [w for w in self._ready if self.is_trusted(w)]
         if self._wanted is not None:
-            return self._wanted if self._wanted in self._ready else None
-        return max(self._ready, default=None, key=lambda w: (
+            return self._wanted if self._wanted in there else None
+        return max(there, default=None, key=lambda w: (
             self.holds(w, bundle_hex), hashlib.sha256(f"{self._device} {w}".encode()).digest()))

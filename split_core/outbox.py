@@ -33,6 +33,7 @@ class Outgoing:
     make_body: Callable[[float], bytes | None]
     on_sent: Callable[[float], None] | None = None
     cancelled: bool = False
+    gone: bool = False               # all of it was handed to the session
 
     def cancel(self) -> None:
         """Send no more of it, and let go of its bytes now: on a slow link it may be a minute
@@ -93,6 +94,7 @@ class Outbox:
 
     def _finish(self, current: Outgoing) -> None:
         self._current = None
+        current.gone = True
         if current.on_sent is not None:
             current.on_sent(self._clock())
 

@@ -1,4 +1,5 @@
-"""A data budget: what may still be sent today, over the frames that will still come."""
+"""A data budget: what may still be sent today, over the frames that will still come. Hard:
+all-local sends nothing, so something is always allowed."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from edge_agent.policies.base import Verdict, View
 @dataclass(frozen=True, slots=True)
 class ByteBudget:
     name: str = "bytes"
-    hard: bool = False
+    hard: bool = True
 
     def judge(self, view: View) -> Verdict | None:
         state = view.state

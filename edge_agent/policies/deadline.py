@@ -26,5 +26,8 @@ class Deadline:
     def score(self, view: View) -> np.ndarray:
         """Money for a frame."""
         costs = view.costs
-        late = np.maximum(0.0, 1.0 - costs.on_time_ratio - TOLERATED_RATIO)
-        return costs.money + self.slack_price * (costs.slack_s * (late > 0) + late)
+        # The outage that is always thought of weighs just that much: rounding must not tip it.
+        late = np.maximum(0.0, 1.0 - costs.on_time_ratio - TOLERATED_RATIO - 1e-9)
+        slack = np.where(late > 0, costs.slack_s + late, 0.0)
+        priced = np.multiply(self.slack_price, slack, out=np.zeros_like(slack), where=slack > 0)
+        return costs.money + priced

@@ -26,10 +26,10 @@ class EnergyBudget:
         state, battery = view.state, view.state.battery
         if battery.mains or state.until_s is None or state.until_s <= 0:
             return None
-        power_w = state.energy.base_w + state.frame_rate * view.costs.energy_j
+        frames_w = state.frame_rate * view.costs.energy_j
         if battery.left_wh is None:
-            return Verdict(np.zeros(len(power_w), bool), power_w, "battery unknown")
+            return Verdict(np.zeros(len(frames_w), bool), frames_w, "battery unknown")
         allowed_w = battery.left_wh * (1 - RESERVE_RATIO) * 3600 / state.until_s
-        return Verdict(power_w <= allowed_w, power_w,
+        return Verdict(state.energy.base_w + frames_w <= allowed_w, frames_w,
                        f"{battery.left_wh:.3g} Wh for {state.until_s / 3600:.3g} h is"
                        f" {allowed_w:.3g} W")

@@ -227,6 +227,8 @@ class Engine:
     def _beat(self) -> None:
         """Look at the link; ping it or give it up."""
         conn, now_s = self.conn, time.monotonic()
+        if conn is None:                 # closed in this very turn
+            return
         acked, handed = conn.wire.progress()
         self._pulse.on_progress(acked, handed, conn.want_write, now_s)
         if self._pulse.dead(now_s):

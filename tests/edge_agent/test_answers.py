@@ -84,7 +84,7 @@ def test_a_record_says_all_of_an_answer():
     assert record == {
         "frame_id": 7, "source": "door", "outcome": "remote", "reason": "", "late": False,
         "cut": 3, "rung": "q4", "plan_id": 2, "worker": "w", "payload_bytes": 99,
-        "predicted_kl": None, "refined": None, "stages_ms": {"head": 1.235}, "total_ms": 12.346,
+        "predicted_kl": None, "refined": None, "raced": False, "stages_ms": {"head": 1.235}, "total_ms": 12.346,
         "top": [{"index": 1, "label": None, "score": 0.75}],
         "tensors": [{"name": "y", "dtype": "float32", "shape": [2],
                      "data": base64.b64encode(outputs["y"].tobytes()).decode()}],

@@ -216,3 +216,51 @@ def test_a_crowded_worker_is_left_alone_for_a_while(gate, asked_s, kept_s):
     gate.on_shed(asked_s, 10.0)
     assert verdict(gate, 10.0 + 0.99 * kept_s) == (Verdict.LOCAL, "worker busy")
     assert verdict(gate, 10.0 + kept_s) == (Verdict.SEND, "")
+
+
+# -- another plan, and answers nobody waits for
+
+
+def test_another_plans_answers_take_their_own_time(gate):
+    for _ in range(20):
+        gate.on_answer(0.1, 1000)
+    gate.on_switch(0.4)
+    assert gate.expected_s() == pytest.approx(0.8), "twice what the plan promises"
+    gate.on_answer(0.3, 1000)         # the first of its own: 2 * (0.3 + 4 * 0.15)
+    assert gate.expected_s() == pytest.approx(1.8)
+
+
+def test_a_plan_that_promises_little_is_given_the_least_all_the_same(gate):
+    gate.on_switch(0.001)
+    assert gate.expected_s() == MIN_EXPECTED_S
+
+
+def test_the_last_plans_shortest_answer_is_no_measure_for_the_next(gate):
+    gate.on_answer(0.05, 1000)
+    gate.on_switch(0.4)
+    gate.window = 4.0
+    gate.on_answer(0.4, 1000)         # eight times as long as the old base: not a queue
+    assert gate.window == pytest.approx(4.25)
+
+
+def test_the_window_the_rate_and_doubts_outlive_a_switch(gate):
+    gate.on_answer(0.1, 30_000)
+    gate.window = 5.0
+    gate.on_loss()
+    gate.on_shed(1.0, 10.0)
+    gate.on_switch(0.2)
+    assert gate.window == pytest.approx(5.0 / 2 * 0.7) and gate.suspect
+    assert verdict(gate, 10.9) == (Verdict.LOCAL, "worker busy")
+    gate.on_late_answer()
+    # 300 kB/s: 3000 bytes leave in a head of 10 ms.
+    assert verdict(gate, 11.0, backlog_bytes=5048) == (Verdict.SEND, "")
+    assert verdict(gate, 11.0, backlog_bytes=5049) == (Verdict.LOCAL, "link busy")
+
+
+def test_a_late_answer_opens_the_way_and_teaches_no_time(gate):
+    gate.on_answer(0.1, 1000)
+    gate.on_loss()
+    before = gate.expected_s(), gate.window
+    gate.on_late_answer()
+    assert not gate.suspect and (gate.expected_s(), gate.window) == before
+    assert verdict(gate, 10.0) == (Verdict.SEND, "")

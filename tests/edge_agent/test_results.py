@@ -195,3 +195,57 @@ def test_one_larger_than_the_broker_takes_is_given_up_and_counted(session, publi
     publisher.publish("t", {"frame_id": 2})
     assert [r["frame_id"] for r in session.sent] == [2]
     assert publisher.lost == 1 and publisher.waiting == 1
+
+
+# -- the round trip of what the broker has taken
+
+
+@pytest.fixture
+def timed(session):
+    """A publisher on a clock that the test moves, and the round trips it was told."""
+    now, told = [100.0], []
+    publisher = ResultPublisher(session, max_results=10, max_bytes=10**6,
+                                on_acknowledged=told.append, clock=lambda: now[0])
+    return publisher, now, told
+
+
+def test_each_acknowledgement_tells_how_long_it_took(session, timed):
+    publisher, now, told = timed
+    publisher.publish("t", {"frame_id": 1})
+    now[0] = 100.5
+    publisher.publish("t", {"frame_id": 2})
+    assert told == []
+    now[0] = 100.75
+    session.acknowledge()
+    assert told == [0.75, 0.25]
+
+
+def test_what_was_refused_or_lost_tells_nothing(session, timed):
+    publisher, now, told = timed
+    publisher.publish("t", {"frame_id": 1})
+    now[0] = 101.0
+    session.acknowledge(False)
+    publisher.publish("t", {"frame_id": 2})
+    session.lose()
+    publisher.publish("t", {"frame_id": 3, "text": "x" * 2000})
+    assert told == []
+
+
+def test_one_that_waited_for_a_connection_tells_of_the_way_alone(session, timed):
+    publisher, now, told = timed
+    session.is_up = False
+    publisher.publish("t", {"frame_id": 1})
+    now[0] = 160.0
+    session.is_up = True
+    publisher.on_up()
+    now[0] = 160.125
+    session.acknowledge()
+    assert told == [0.125]
+
+
+def test_being_told_is_not_under_the_lock(session):
+    publisher = ResultPublisher(session, max_results=10, max_bytes=10**6,
+                                on_acknowledged=lambda s: publisher.publish("t", {"frame_id": 2}))
+    publisher.publish("t", {"frame_id": 1})
+    session.open.pop()(True)          # would wait for itself for ever
+    assert [r["frame_id"] for r in session.sent] == [1, 2]

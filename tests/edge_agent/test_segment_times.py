@@ -67,3 +67,94 @@ def test_spans_add_up_and_the_longest_is_found():
     assert times.span_s(1, 2) == pytest.approx(0.004)
     assert times.span_s(2, 2) == 0.0
     assert times.longest_s() == pytest.approx(0.004)
+
+
+# -- a profile, and a board that slows down as a whole
+
+PROFILE_S = (0.1, 0.2, 0.3)
+
+
+def profiled() -> SegmentTimes:
+    return SegmentTimes(3, PROFILE_S)
+
+
+def means(times: SegmentTimes) -> list[float]:
+    return [times.mean_s(i) for i in range(3)]
+
+
+def test_before_the_first_run_a_profile_is_the_belief():
+    times = profiled()
+    assert means(times) == pytest.approx(PROFILE_S) == [times.one_s(i) for i in range(3)]
+    assert (times.span_s(0, 3), times.slow_down, len(times)) == (pytest.approx(0.6), 1.0, 3)
+
+
+def test_a_run_moves_the_common_factor_by_its_share_of_the_model():
+    times = profiled()
+    times.add(0, 0.2)                 # twice as slow, and a sixth of the model
+    assert times.slow_down == pytest.approx(1 + 1 / 6)
+    # Half believed at once of itself, and the factor of the others.
+    assert means(times) == pytest.approx([0.15, 0.2 * 7 / 6, 0.3 * 7 / 6])
+    times.add(2, 0.6)                 # half of the model, but no more than three tenths
+    assert times.slow_down == pytest.approx(7 / 6 + 0.3 * (2 - 7 / 6))
+
+
+def test_what_slows_down_the_head_slows_down_the_tail_that_never_runs():
+    times = profiled()
+    for _ in range(60):
+        times.add(0, 0.25)
+    assert times.slow_down == pytest.approx(2.5, rel=0.01)
+    assert means(times) == pytest.approx([0.25, 0.5, 0.75], rel=0.01)
+    assert times.span_s(1, 3) == pytest.approx(1.25, rel=0.01)
+    assert times.longest_s() == pytest.approx(0.75, rel=0.01)
+
+
+def test_and_recovers_with_it():
+    times = profiled()
+    for seconds in (0.25, 0.1):
+        for _ in range(100):
+            times.add(0, seconds)
+    assert times.slow_down == pytest.approx(1.0, rel=0.01)
+    assert means(times) == pytest.approx(PROFILE_S, rel=0.01)
+
+
+def test_where_all_run_the_factor_counts_once():
+    times = profiled()
+    for _ in range(100):
+        for segment, seconds in enumerate(PROFILE_S):
+            times.add(segment, 2 * seconds)
+    assert means(times) == pytest.approx([0.2, 0.4, 0.6], rel=0.01)
+
+
+def test_one_that_ran_before_the_board_slowed_down_is_moved_by_what_came_since():
+    times = profiled()
+    for _ in range(100):
+        times.add(2, 0.45)            # half again as slow as its profile, then it rests
+    for _ in range(100):
+        times.add(0, 0.3)             # three times: twice as slow as then
+    assert times.mean_s(2) == pytest.approx(0.9, rel=0.01)
+
+
+def test_an_odd_run_is_no_clock_speed():
+    slow, fast = profiled(), profiled()
+    slow.add(1, 1e6)
+    fast.add(1, 0.0)
+    assert slow.slow_down == pytest.approx(1 + 0.3 * 19), "twenty times at the most"
+    assert fast.slow_down == pytest.approx(1 - 0.3 * 0.8), "and a fifth at the least"
+
+
+def test_without_a_profile_the_first_run_is_the_baseline():
+    times = SegmentTimes(2)
+    times.add(0, 0.1)
+    assert (times.slow_down, times.mean_s(0), times.mean_s(1)) == (1.0, 0.1, 0.0)
+    for _ in range(100):
+        times.add(0, 0.2)
+    times.add(1, 0.4)                 # at a factor of two: 0.2 of its own
+    for _ in range(100):
+        times.add(0, 0.1)
+    assert times.mean_s(1) == pytest.approx(0.2, rel=0.02)
+
+
+def test_a_profile_of_nothing_does_not_divide():
+    times = SegmentTimes(2, (0.0, 0.1))
+    times.add(0, 0.01)
+    assert times.slow_down == 1.0 and times.mean_s(1) == pytest.approx(0.1)

@@ -88,3 +88,24 @@ def test_a_lost_broker_leaves_nothing_known():
     workers.on_status("w", ready("s1", BUNDLE))
     workers.forget_all()
     assert workers.choose(BUNDLE) is None and not workers.holds("w", BUNDLE)
+
+
+def test_those_that_can_be_sent_to_at_once_are_told_in_order():
+    workers = Workers("device")
+    for name in ("w3", "w1", "w2"):
+        workers.on_status(name, ready("s", BUNDLE, OTHER))
+    workers.on_status("without", ready("s", OTHER))
+    workers.on_status("starting", WorkerStatus("init", "s", (BUNDLE,)))
+    assert workers.holding(BUNDLE) == ("w1", "w2", "w3")
+    workers.on_cleared("w2")
+    assert workers.holding(BUNDLE) == ("w1", "w3")
+    assert workers.holding("cc" * 32) == ()
+    workers.forget_all()
+    assert workers.holding(BUNDLE) == ()
+
+
+def test_where_one_is_configured_it_is_the_only_one():
+    workers = Workers("device", wanted="mine")
+    workers.on_status("other", ready("s", BUNDLE))
+    workers.on_status("mine", ready("s", OTHER))
+    assert workers.holding(BUNDLE) == () and workers.holding(OTHER) == ("mine",)
