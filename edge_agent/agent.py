@@ -44,7 +44,7 @@ from split_core.wire.chunks import VERSIONS_ACCEPTED
 from split_core.wire.messages import Codec, Result
 from split_core.cost.profile import Profile, WorkerProfiles
 from split_core.wire.records import DeviceInfo, DeviceStatus, PlanRecord, WorkerLoad, load
-from split_core.wire.rungs import Rung
+from split_core.wire.rungs import RAW, Rung
 from split_core.wire.topics import Topics
 
 _log = logging.getLogger(__name__)
@@ -76,12 +76,9 @@ class EdgeAgent:
         self.bundle = open_bundle(config.model.bundle)
         self.topics = Topics(config.root)
         self.ledger = Ledger()
-        cut = self.bundle.cut(config.plan.cut if config.plan.cut is not None
-                              else default_cut(self.bundle).cut)
-        self._plans = Plans(self.bundle, Plan(
-            1, cut.cut, config.rung() or default_rung(self.bundle, cut.cut),
-            worker=config.plan.worker))
-        self._check_rung(self.plan)
+        adapts = not config.plan.fixed and not ephemeral
+        self._plans = Plans(self.bundle, self._first_plan(adapts))
+        self._check_plan(self.plan)
         self._state = ExplicitState(self.bundle)
         self._wake = threading.Condition(threading.RLock())
         self._mailbox: FrameInput | None = None
@@ -111,7 +108,6 @@ class EdgeAgent:
                                 None if ephemeral else self.results, self._result_topic,
                                 on_answer)
         self._subscribers: dict[str, Callable[[bytes], None]] = {}
-        adapts = not config.plan.fixed and not ephemeral
         self._profile = self._load_profile() if adapts else None
         self.head = HeadThread(
             self._new_runner, self._new_encoder(), self._sender, self._wake,
@@ -130,8 +126,19 @@ class EdgeAgent:
             if self.adaptation.reports is not None:
                 self.subscribe(config.sensors.topic, self.adaptation.reports.push)
 
-    def _check_rung(self, plan: Plan) -> None:
+    def _first_plan(self, adapts: bool) -> Plan:
+        """As configured; of an agent that plans for itself all-local, until it has decided."""
+        config, bundle = self.config, self.bundle
+        cut = (bundle.last_cut if adapts else config.plan.cut if config.plan.cut is not None
+               else default_cut(bundle).cut)
+        rung = RAW if adapts else config.rung() or default_rung(bundle, cut)
+        return Plan(1, bundle.cut(cut).cut, rung, worker=config.plan.worker)
+
+    def _check_plan(self, plan: Plan) -> None:
         rung, cut = plan.rung, plan.cut
+        if cut < self.config.policy.min_cut:
+            raise ConfigError(f"cut {cut} is before op {self.config.policy.min_cut}, which nothing"
+                              " may leave the device before (policy.min_cut)")
         if rung.codec is Codec.IMAGE and (cut != 0 or self.bundle.manifest.image is None):
             raise ConfigError(f"plan.rung {rung.name} is for cut 0 of a model whose"
                               f" input is a picture; the cut is {cut}")
@@ -233,7 +240,7 @@ class EdgeAgent:
             raise ConfigError("this agent plans for itself; fix plan.cut or plan.rung first")
         plan = Plan(self._plans.next_id(), self.bundle.cut(cut).cut, parse_rung(rung),
                     "set", worker)
-        self._check_rung(plan)
+        self._check_plan(plan)
         with self._wake:
             expected_s = 1e-3 * self.config.frame.deadline_ms / 2
             self._plans.switch(plan, expected_s)

@@ -196,11 +196,12 @@ def _decisions(trial: Trial, folder: Path,
         probe = msgspec.json.decode(entry.probe, type=Probe | None)
         if at_s < 0:
             continue
-        if decision.switched or probe is not None:
-            decisions.append(DecisionRow(
-                at_s, decision.chosen.what, probe.reason if probe else decision.reason,
-                decision.switched, decision.chosen.cut, decision.chosen.costs["mean_ms"],
-                state.battery.left_wh if trial.battery else None))
+        rows = [(decision.reason, True)] if decision.switched else []
+        rows += [(probe.reason, False)] if probe is not None else []
+        decisions += [DecisionRow(
+            at_s, decision.chosen.what, reason, switched, decision.chosen.cut,
+            decision.chosen.costs["mean_ms"], state.battery.left_wh if trial.battery else None)
+            for reason, switched in rows]
         if at_s - linked_s >= 1.0:
             linked_s = at_s
             believed = 8 / weighted_median([(s.s_per_byte, s.weight) for s in state.scenarios])

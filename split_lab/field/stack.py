@@ -82,8 +82,12 @@ class LocalStack:
         return f"mqtt://127.0.0.1:{self.port}"
 
     def __enter__(self) -> LocalStack:
-        self.start_broker()
-        self.worker.start()
+        try:
+            self.start_broker()
+            self.worker.start()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def start_broker(self) -> None:

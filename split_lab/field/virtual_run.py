@@ -142,13 +142,14 @@ class AdaptiveArm:
 
     def _ruling(self, ruling: Ruling) -> None:
         now_s, decision = self._device.time.now_s, ruling.decision
-        if decision.switched or ruling.probe is not None:
-            self.decisions.append(DecisionRow(
-                now_s, decision.chosen.what if ruling.probe is None else
-                ruling.candidates.describe(ruling.probe.index),
-                decision.reason if ruling.probe is None else ruling.probe.reason,
-                decision.switched, decision.chosen.cut, decision.chosen.costs["mean_ms"],
-                self._left_wh(now_s)))
+        rows = [(decision.chosen.what, decision.reason, True)] if decision.switched else []
+        if ruling.probe is not None:
+            rows.append((ruling.candidates.describe(ruling.probe.index), ruling.probe.reason,
+                         False))
+        self.decisions += [DecisionRow(
+            now_s, what, reason, switched, decision.chosen.cut,
+            decision.chosen.costs["mean_ms"], self._left_wh(now_s))
+            for what, reason, switched in rows]
         if now_s - self._linked_s >= _LINK_EVERY_S:
             self._linked_s = now_s
             rate = self._device.node.up.rate

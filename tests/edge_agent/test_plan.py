@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edge_agent.agent import EdgeAgent, default_cut
+from edge_agent.agent import EdgeAgent, default_cut, default_rung
 from edge_agent.cli import main as edge_agent
 from edge_agent.config import AgentConfig, ModelConfig, PlanConfig
+from edge_agent.policies.config import PolicyConfig
 from split_core.errors import ConfigError
 from split_core.model.bundle import open_bundle
 from split_lab.split import split_model
@@ -41,11 +42,19 @@ def test_the_default_cut_is_a_calibrated_one_where_there_is(folder):
 
 
 def test_the_default_rung_needs_tables_at_the_cut(folder):
-    assert plan_of(folder, "known").rung.name == "kl0.02"
+    bundle = open_bundle(folder / "known.split.tflite")
+    assert default_rung(bundle, CUT).name == "kl0.02"
     assert plan_of(folder, "known", cut=2).rung.name == "q4"
     assert plan_of(folder, "known", cut=OPS).rung.name == "q4"
-    assert plan_of(folder, "plain").rung.name == "q4"
+    assert default_rung(open_bundle(folder / "plain.split.tflite"), CUT).name == "q4"
     assert plan_of(folder, "known", rung="q6").rung.name == "q6"
+
+
+def test_a_fixed_plan_is_under_privacy_too(folder):
+    model = ModelConfig(str(folder / "known.split.tflite"))
+    with pytest.raises(ConfigError, match="cut 1 is before op 2"):
+        EdgeAgent(AgentConfig(model=model, plan=PlanConfig(cut=1), policy=PolicyConfig(min_cut=2)))
+    EdgeAgent(AgentConfig(model=model, plan=PlanConfig(cut=2), policy=PolicyConfig(min_cut=2)))
 
 
 @pytest.mark.parametrize("rung", ["kl0.02", "b2500", "kl0.02+refine"])

@@ -109,3 +109,12 @@ def test_where_one_is_configured_it_is_the_only_one():
     workers.on_status("other", ready("s", BUNDLE))
     workers.on_status("mine", ready("s", OTHER))
     assert workers.holding(BUNDLE) == () and workers.holding(OTHER) == ("mine",)
+
+
+def test_one_that_is_not_trusted_is_never_chosen():
+    workers = Workers("device", trusted=("mine",))
+    workers.on_status("theirs", ready("s", BUNDLE))
+    assert workers.choose(BUNDLE) is None, "though it holds the bundle, and nobody else is there"
+    workers.on_status("mine", ready("s", OTHER))
+    assert workers.choose(BUNDLE) == "mine", "which is to be offered the bundle"
+    assert Workers("device", wanted="theirs", trusted=()).choose(BUNDLE) is None

@@ -34,7 +34,7 @@ def bundle(layered, tmp_path, monkeypatch) -> Bundle:
     mosquitto_path()
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
     made = open_bundle(layered.bundle)
-    keep_profile(made, tmp_path / "state")
+    keep_profile(made, tmp_path / "state", 0.001)
     return made
 
 
@@ -80,6 +80,7 @@ def check_frames(output: Path, summary: dict, arms: set[str], frames: int) -> di
     return found
 
 
+@pytest.mark.check
 def test_a_real_run_over_an_emulated_link(bundle, tmp_path, capfd):
     output = tmp_path / "report"
     summary = field_test(bundle, output, "--link", "10Mbit", "--rtt", "20ms", "--duration", "3s",
@@ -88,9 +89,11 @@ def test_a_real_run_over_an_emulated_link(bundle, tmp_path, capfd):
         "report.html", "frames.csv", "summary.json", "decisions.csv", "link.csv",
         "decisions.jsonl"}
     found = check_frames(output, summary, {"adaptive", "raw", "oracle"}, 12)
-    # 49 kB at 10 Mbit/s are 39 ms.
     assert {r["outcome"] for r in found["raw"][2:]} == {"remote"}
-    assert all(float(r["total_ms"]) > 39 for r in found["raw"] if r["outcome"] == "remote")
+    for row in found["raw"]:
+        # At 10 Mbit/s, and there and back; a packet's worth less for the grain of the link.
+        link_ms = (int(row["payload_bytes"]) - 1500) / 1250 + 20
+        assert row["outcome"] != "remote" or float(row["total_ms"]) > link_ms
     assert summary["settings"]["virtual"] is False and summary["settings"]["stretched"] is True
     check = replay(str(output / "decisions.jsonl"))
     assert check.difference is None and check.decisions > 5
@@ -182,9 +185,10 @@ def test_nobody_to_talk_to_is_said_before_anything_runs(bundle, tmp_path, monkey
 
 def test_a_stack_is_there_and_then_it_is_not(tmp_path):
     mosquitto_path()
+    before = set(psutil.Process().children())
     with LocalStack(tmp_path) as stack:
         assert stack.name == "mosquitto"
-        ours = [p.pid for p in psutil.Process().children()]
+        ours = [p.pid for p in set(psutil.Process().children()) - before]
         assert len(ours) == 2
         stack.broker.kill()
         stack.start_broker()

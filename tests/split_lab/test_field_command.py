@@ -29,12 +29,12 @@ OUTCOMES = {"remote", "local", "fallback", "dropped", "failed"}
 LINK = "synthetic:3,1Mbit"
 
 
-def keep_profile(bundle: Bundle, state: Path) -> None:
+def keep_profile(bundle: Bundle, state: Path, segment_s: float = SEGMENT_S) -> None:
     """What this machine is believed to take."""
-    segments = tuple(Timing(SEGMENT_S, 0.0) for _ in bundle.manifest.segments)
+    segments = tuple(Timing(segment_s, 0.0) for _ in bundle.manifest.segments)
     ProfileStore(state).save(Profile(
         bundle.id_hex, machine_id(), resolve_runtime(None), 1, segments, (),
-        SEGMENT_S * len(segments), "2026-01-01T00:00:00+00:00"))
+        segment_s * len(segments), "2026-01-01T00:00:00+00:00"))
 
 
 @pytest.fixture(scope="module")
@@ -219,6 +219,9 @@ def test_a_battery_lasts_where_a_plan_can_make_it(bundle, tmp_path):
     assert kept["arms"]["adaptive"]["deadline_met_ratio"] > 0.98
     reasons = [r["reason"] for r in rows_of(tmp_path / "kept", "", "decisions.csv")]
     assert any(r.startswith("energy: 0.1") for r in reasons), reasons
+    # A plan and a look elsewhere, decided in one moment, are two lines.
+    assert all(r["switched"] == "false" for r in rows_of(tmp_path / "kept", "", "decisions.csv")
+               if r["reason"].startswith("probe"))
     left = [float(r["battery_wh"]) for r in rows_of(tmp_path / "kept", "", "decisions.csv")]
     assert left == sorted(left, reverse=True) and left[-1] > 0
 
