@@ -98,7 +98,7 @@ def _trial(args) -> Trial:
     whole_s = device_s or device.span_s(0, len(device.segments))
     return Trial(
         bundle, config, options_of(bundle, config.policy.kl, config.policy.max_kl), device,
-        device, link, args.link or "as it is",
+        device, link, Path(args.link).name if args.link else "as it is",
         _some_time(args.deadline, "--deadline") if args.deadline
         else 1e-3 * config.frame.deadline_ms,
         _some_time(args.duration, "--duration", "s"),

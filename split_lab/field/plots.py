@@ -37,6 +37,8 @@ _STAGE_NAMES = {"device": "device: wait, head, encode", "link": "link",
                 "worker": "worker: queue, decode, tail, reply", "fallback": "fallback",
                 "other": "other, as waiting for an answer"}
 _STAGE_ORDER = {_STAGE_NAMES[g]: i for i, g in enumerate(GROUPS)}
+# Behind any model's last op.
+_HERE = 1 << 30
 _LATE, _LOST, _SWITCH, _PROBE, _FAULT = "#c0392b", "#111827", "#1b4f72", "#b7791f", "#7b2d8b"
 _HERE_COLOUR = OUTCOME_COLOURS["local"]
 _RUNG_COLOURS = ("#4a3b8f", "#c9a227", "#b8a9d9", "#2f6f6f", "#8a5a44", "#e3a6b5", "#d5d8dc")
@@ -314,7 +316,8 @@ def _log_scale(axes, values, write) -> None:
 
 
 def _where(row: FrameRow) -> tuple[int, bool]:
-    return row.cut, row.outcome == "local"
+    """The cut; all frames finished here as planned, or in a race, are in one place."""
+    return (_HERE, True) if row.outcome == "local" else (row.cut, False)
 
 
 def _place_name(cut: int, here: bool) -> str:
