@@ -64,6 +64,7 @@ class Adaptation:
         self._started_s = time.monotonic()
         self._state_dir = Path(config.state_dir or default_state_dir("edge-agent"))
         self._budget = self._load_budget()
+        self._saved = ""                     # the record on the card, once it was written
         self._saved_s = self._learned_s = 0.0
         self._sent_bytes = self._counted_bytes = self._learned_bytes = 0
 
@@ -94,7 +95,8 @@ class Adaptation:
 
     def on_ended(self, sent_bytes: int) -> None:
         """A frame ended, for which so much was sent."""
-        self._sent_bytes += sent_bytes
+        with self._wake:                     # two threads end frames
+            self._sent_bytes += sent_bytes
         self.thread.poke()
 
     def on_worker_profile(self, worker: str, profile: Profile) -> None:
@@ -130,7 +132,8 @@ class Adaptation:
         if health.at_s is None or health.at_s == self._learned_s:
             return
         interval_s, self._learned_s = health.at_s - self._learned_s, health.at_s
-        nbytes, self._learned_bytes = self._sent_bytes - self._learned_bytes, self._sent_bytes
+        sent_bytes = self._sent_bytes        # read once: other threads add to it
+        nbytes, self._learned_bytes = sent_bytes - self._learned_bytes, sent_bytes
         known = (health.power_w, health.cpu_busy_ratio, health.cpu_count)
         if None not in known and interval_s < 60:
             power_w, busy, count = known
@@ -141,7 +144,8 @@ class Adaptation:
     def _count(self, wall_s: float) -> None:
         if self._budget is None:
             return
-        new, self._counted_bytes = self._sent_bytes - self._counted_bytes, self._sent_bytes
+        sent_bytes = self._sent_bytes        # read once: other threads add to it
+        new, self._counted_bytes = sent_bytes - self._counted_bytes, sent_bytes
         self._budget.add(new, wall_s)
         if time.monotonic() - self._saved_s > _SAVE_S:
             self._save_budget()
@@ -163,13 +167,16 @@ class Adaptation:
         if self._budget is None:
             return
         self._saved_s = time.monotonic()
+        record = json.dumps({"day": self._budget.day, "used": self._budget.used})
+        if record == self._saved:            # spares the card a write a minute
+            return
         path = self._state_dir / _SENT_TODAY
         try:
             self._state_dir.mkdir(parents=True, exist_ok=True)
             part = path.with_name(path.name + ".part")
-            part.write_text(json.dumps({"day": self._budget.day, "used": self._budget.used}),
-                            "utf-8")
+            part.write_text(record, "utf-8")
             os.replace(part, path)
+            self._saved = record
         except OSError as e:
             _log.warning("event=budget-not-saved error=%r", e.strerror)
 

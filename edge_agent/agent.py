@@ -17,6 +17,7 @@ from collections.abc import Callable
 import numpy as np
 
 from edge_agent.adaptation import Adaptation
+from edge_agent.belief.beliefs import MESSAGE_BYTES
 from edge_agent.config import AgentConfig, parse_rung
 from edge_agent.encoder import Encoder
 from edge_agent.endings import Endings
@@ -124,7 +125,9 @@ class EdgeAgent:
             for channel in ("profile", "load"):
                 self.node.session.subscribe(self.topics.workers_filter(channel), 1)
             if self.adaptation.reports is not None:
-                self.subscribe(config.sensors.topic, self.adaptation.reports.push)
+                push = self.adaptation.reports.push
+                self.subscribe(config.sensors.topic,
+                               lambda payload: push(payload, time.monotonic()))
 
     def _first_plan(self, adapts: bool) -> Plan:
         """As configured; of an agent that plans for itself all-local, until it has decided."""
@@ -136,7 +139,7 @@ class EdgeAgent:
 
     def _check_plan(self, plan: Plan) -> None:
         rung, cut = plan.rung, plan.cut
-        if cut < self.config.policy.min_cut:
+        if cut < self.config.policy.min_cut and cut != self.bundle.last_cut:
             raise ConfigError(f"cut {cut} is before op {self.config.policy.min_cut}, which nothing"
                               " may leave the device before (policy.min_cut)")
         if rung.codec is Codec.IMAGE and (cut != 0 or self.bundle.manifest.image is None):
@@ -238,10 +241,10 @@ class EdgeAgent:
         frame is lost, waits or is run twice for it. Raises BundleError, ConfigError."""
         if self.adaptation is not None:
             raise ConfigError("this agent plans for itself; fix plan.cut or plan.rung first")
-        plan = Plan(self._plans.next_id(), self.bundle.cut(cut).cut, parse_rung(rung),
-                    "set", worker)
-        self._check_plan(plan)
         with self._wake:
+            plan = Plan(self._plans.next_id(), self.bundle.cut(cut).cut, parse_rung(rung),
+                        "set", worker)
+            self._check_plan(plan)
             expected_s = 1e-3 * self.config.frame.deadline_ms / 2
             self._plans.switch(plan, expected_s)
             self._sender.gate.on_switch(expected_s)
@@ -381,7 +384,7 @@ class EdgeAgent:
             raced=plan.race, **remote)
         self._endings.end(answer)
         if self.adaptation is not None:
-            self.adaptation.on_ended(payload_bytes)
+            self.adaptation.on_ended(payload_bytes + MESSAGE_BYTES if payload_bytes else 0)
 
     def _on_failed(self, frame: FrameInput, plan: Plan, reason: str) -> None:
         with self._wake:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 DAY_S = 86_400.0
+_FAR_DAYS = 400
 
 
 class DailyBytes:
@@ -24,7 +25,9 @@ class DailyBytes:
 
     def _turn(self, wall_s: float) -> None:
         day = int(wall_s // DAY_S)
-        if day != self.day:
+        # A board without a clock of its own starts on an old day, and is put right later: that
+        # gives no budget back. A day far ahead is a clock that was wrong once.
+        if day > self.day or self.day - day > _FAR_DAYS:
             self.day, self.used = day, 0
 
 

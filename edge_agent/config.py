@@ -113,14 +113,19 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         check_root(self.root)
         if self.plan.worker is not None:
             check_node_id(self.plan.worker)
+            trusted = self.policy.trusted_workers
+            if trusted is not None and self.plan.worker not in trusted:
+                raise ConfigError(f"plan.worker {self.plan.worker} is not among"
+                                  " policy.trusted_workers")
         self.rung()
         self.policy.check()
+        self.cost.check()
         check_energy(self.energy)
         self.sensors.check()
-        if self.frame.deadline_ms <= 0:
+        if not 0 < self.frame.deadline_ms < 1e9:     # also NaN and inf, which TOML can write
             raise ConfigError(f"frame.deadline_ms is {self.frame.deadline_ms}, wanted more"
                               " than 0")
-        if self.frame.max_fps < 0:
+        if not 0 <= self.frame.max_fps < 1e9:
             raise ConfigError(f"frame.max_fps is {self.frame.max_fps}, wanted 0 or more")
         if self.model.threads < 1:
             raise ConfigError(f"model.threads is {self.model.threads}, wanted at least 1")

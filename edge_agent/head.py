@@ -216,6 +216,7 @@ class HeadThread:
             self.times.add(index, self._clock() - begin_s)
             if index + 1 < end and not self._in_fallback:
                 self._finish_due()
+                self.free_s = self._clock() + self.times.span_s(index + 1, end)
         return True
 
     def _finish_due(self) -> None:

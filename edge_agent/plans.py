@@ -37,7 +37,10 @@ class Plans:
         self.switches += 1
 
     def probe(self, plan: Plan) -> None:
-        """For one frame."""
+        """For one frame. Of the probe before nothing is kept: a plan may be in force for months,
+        with a probe a minute."""
+        self._ranges = {p: r for p, r in self._ranges.items() if p == self.current}
+        self._beliefs = {i: b for i, b in self._beliefs.items() if i == self.current.plan_id}
         self._probe = plan
 
     def believe(self, plan: Plan, belief: StepBelief) -> None:

@@ -93,11 +93,11 @@ class Sender:
 
         def make_body(now_s: float) -> bytes | None:
             left_s = frame.deadline_s - now_s
-            if left_s <= 0 or self.has_ended(flight):
-                return None
-            flight.sent_s = now_s
-            if self.beliefs is not None:
-                with self.wake:
+            with self.wake:          # as one: `give_up` must not come between
+                if left_s <= 0 or self.has_ended(flight):
+                    return None
+                flight.sent_s = now_s
+                if self.beliefs is not None:
                     self.beliefs.on_sent(frame.frame_id, flight.worker, plan.cut, len(payload),
                                          now_s)
             return m.push_frame(m.Frame(
@@ -158,8 +158,9 @@ class Sender:
             else:
                 self.workers.on_status(worker, status)
             self.worker = self.workers.choose(self.bundle.id_hex)
-            if before is not None and not self.workers.is_ready(before):
-                self.flights.make_due("worker gone", before)
+            # A plan may send to another than `self.worker`.
+            if not self.workers.is_ready(worker):
+                self.flights.make_due("worker gone", worker)
             if self.worker != before:
                 self.gate.reset()
                 _log.info("event=worker-chosen worker=%s was=%s", self.worker, before)
@@ -241,7 +242,7 @@ class Sender:
         now_s = self._clock()
         with self.wake:
             flight = self._flight_of(sender, request.session, request.frame_id)
-            if self.beliefs is not None:
+            if self.beliefs is not None and request.session == self.node.session_id:
                 self.beliefs.on_turned_away(request.frame_id)     # answered, but not yet
             if flight is None or flight.layers is None or flight.due is not None:
                 self.ledger.idle_requests += 1

@@ -22,7 +22,7 @@ class Pace:
     def next_in_s(self, now_s: float) -> float:
         """When the next frame may come, at the rate of the last; 0 when that is due."""
         rate = self.rate(now_s)
-        if not self._at_s or rate <= 0:
+        if len(self._at_s) < 2 or rate <= 0:
             return 0.0
         return max(0.0, self._at_s[-1] + 1 / rate - now_s)
 

@@ -7,7 +7,7 @@ _NEWEST = 0.05
 
 
 class Sizes:
-    """One ratio for each cut and rung, shared by what was never sent at that cut."""
+    """One ratio for each cut and rung; 1 for what was never sent."""
 
     def __init__(self):
         self._ratio: dict[tuple[int, str], float] = {}

@@ -33,7 +33,7 @@ class WorkerBeliefs:
         self._known: dict[str, _Known] = {}
 
     def on_profile(self, worker: str, service_s: tuple[float, ...]) -> None:
-        """Its published profile: decode, tail and encode, by first segment."""
+        """Its published profile: decoding and the tail, by first segment."""
         self._of(worker).profile_s = service_s
 
     def on_load(self, worker: str, queue_s: float, broker_rtt_s: float) -> None:

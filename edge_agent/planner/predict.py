@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge_agent.planner.candidates import LOCAL, Candidates
+from edge_agent.planner.candidates import Candidates
 from edge_agent.planner.state import DeviceState
 
 # A frame's step is chosen to need no more than this share of the time that is left
@@ -157,8 +157,3 @@ def _kl(c: Candidates, coarse_ratio: np.ndarray) -> np.ndarray:
 
     asked, coarsest = of("kl"), of("coarsest_kl")
     return asked + coarse_ratio * (coarsest - asked)
-
-
-def local_index(c: Candidates) -> int:
-    """All-local."""
-    return int(np.flatnonzero(c.worker == LOCAL)[0])

@@ -28,6 +28,12 @@ class CostConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     per_worker_hour: float = 0.05
     per_kwh: float = 0.3
 
+    def check(self) -> None:
+        """Raises ConfigError for what is no price: scores must stay positive and finite."""
+        for name in self.__struct_fields__:
+            if not 0 <= (value := getattr(self, name)) < 1e12:
+                raise ConfigError(f"cost.{name} is {value}, wanted 0 or more")
+
 
 class EnergyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The battery, and how long it has to last. Where a sensor tells the board's power, the
@@ -60,7 +66,7 @@ class PolicyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     min_cut: int = 0
     # Only these workers; by default all that the broker lets in.
     trusted_workers: tuple[str, ...] | None = None
-    # What may be sent in a day, in MB.
+    # What frames may send in a day, in MB: payloads and their headers, not results and bundles.
     mb_per_day: float | None = None
     # From here on the board may compute less and less, to nothing at the second.
     soft_c: float = 70.0
@@ -73,17 +79,18 @@ class PolicyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def check(self) -> None:
         """Raises ConfigError for values that cannot work or contradict each other."""
-        if not 0 < self.kl <= self.max_kl:
+        # The least that a rung can name, and far more than any answer differs by.
+        if not 1e-6 <= self.kl <= self.max_kl <= 1000:
             raise ConfigError(f"policy.kl is {self.kl} and policy.max_kl {self.max_kl}, wanted"
-                              " 0 < kl <= max_kl")
-        if not self.soft_c < self.hard_c:
+                              " 1e-06 <= kl <= max_kl <= 1000")
+        if not -273 <= self.soft_c < self.hard_c <= 1000:
             raise ConfigError(f"policy.soft_c is {self.soft_c}, wanted less than policy.hard_c,"
-                              f" which is {self.hard_c}")
+                              f" which is {self.hard_c}; both in degrees Celsius")
         for name, low, high in (("margin", 0, 0.9), ("dwell_s", 0, 3600), ("min_cut", 0, 1e6),
                                 ("slack_price", 0, 1e12)):
             if not low <= (value := getattr(self, name)) <= high:
                 raise ConfigError(f"policy.{name} is {value}, wanted {low:g} to {high:g}")
-        if self.mb_per_day is not None and not self.mb_per_day > 0:
+        if self.mb_per_day is not None and not 0 < self.mb_per_day < 1e12:
             raise ConfigError(f"policy.mb_per_day is {self.mb_per_day}, wanted more than 0")
         for worker in self.trusted_workers or ():
             check_node_id(worker)

@@ -60,6 +60,7 @@ def measure(bundle: Bundle, *, runtime: str | None = None, threads: int = 1,
     runner = Runner(bundle, runtime=runtime, threads=threads)
     for _ in range(_WARM_ROUNDS):
         _round(runner, inputs[0], clock)
+        progress(0, 100)
     begin_s = clock()
 
     def report() -> None:

@@ -7,8 +7,8 @@ the broker, on what it acknowledged; the smallest thing that was sent says most.
 
 from __future__ import annotations
 
-# A path that got longer (another cell, another route) is believed after this long, one that got
-# shorter at once.
+# A path that got longer (another cell, another route) is believed after one to two of these, one
+# that got shorter at once.
 WINDOW_S = 30.0
 # Before the first: a cellular link.
 PRIOR_S = 0.06

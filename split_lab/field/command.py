@@ -89,6 +89,12 @@ def _trial(args) -> Trial:
                          f" {', '.join(ARMS)}")
     if len(set(arms)) < len(arms):
         raise UsageError(f"--arms: found {args.arms}, wanted each arm once")
+    # Under a privacy floor only what keeps it is compared.
+    floor = config.policy.min_cut
+    left_out = tuple(a for a in arms if floor and a in ("raw", "jpeg", "peer"))
+    arms = tuple(a for a in arms if a not in left_out)
+    options = tuple(o for o in options_of(bundle, config.policy.kl, config.policy.max_kl)
+                    if o.cut >= floor or o.cut == bundle.last_cut)
     link = LinkSpec.parse(
         args.link, rtt_s=parse_seconds(args.rtt, "--rtt"),
         jitter_s=parse_seconds(args.jitter, "--jitter"), outages=_spans(args.outage),
@@ -97,15 +103,21 @@ def _trial(args) -> Trial:
     device_s = _some_time(args.device_time, "--device-time") if args.device_time else None
     whole_s = device_s or device.span_s(0, len(device.segments))
     return Trial(
-        bundle, config, options_of(bundle, config.policy.kl, config.policy.max_kl), device,
-        device, link, Path(args.link).name if args.link else "as it is",
+        bundle, config, options, device, device, link, _link_name(args.link),
         _some_time(args.deadline, "--deadline") if args.deadline
         else 1e-3 * config.frame.deadline_ms,
         _some_time(args.duration, "--duration", "s"),
         _some_time(args.period, "--period", "s") if args.period else max(
             LEAST_PERIOD_S, PERIOD_PER_WHOLE * whole_s),
         device_s, arms, read_battery(args.battery) if args.battery else None, args.seed,
-        parse_seconds(args.skew, "--skew"))
+        parse_seconds(args.skew, "--skew"), left_out=left_out)
+
+
+def _link_name(link: str | None) -> str:
+    """A trace by its file's name, anything else as it was written."""
+    if link is None:
+        return "as it is"
+    return Path(link).name if Path(link).is_file() else link
 
 
 def _some_time(text: str, name: str, unit: str = "ms") -> float:

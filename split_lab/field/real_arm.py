@@ -116,6 +116,8 @@ class RealArm:
                     battery_s = time.monotonic() - t0_s
                     self._write_battery(battery_s)
             self.agent.offer(self._inputs[index % len(self._inputs)], str(index))
+            if self.agent.stopping.is_set():
+                self.agent.wait()            # raises what it died of
         self._ended.wait(max(trial.deadline_s, TIMEOUT_S) + _GRACE_S)
         with self._lock:
             return list(self.rows)

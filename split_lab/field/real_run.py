@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_agent.agent import default_cut, default_rung
+from edge_agent.control import JournalEntry
 from edge_agent.decisions import read_journal, state_of
 from edge_agent.planner.candidates import Option
 from split_core.errors import LinkDown, SplitError
@@ -52,7 +53,7 @@ def run_real(trial: Trial, folder: Path, *, stack: LocalStack | None, faults: bo
              inputs: str | None, progress: Callable[[int, int], None]) -> FieldRun:
     """Drive all arms for the trial's duration. Raises LinkDown when broker or worker do not
     come up, SplitError when an arm fails."""
-    notes: list[str] = []
+    notes = trial.notes()
     options, oracle = _options(trial, notes)
     journal_path(folder).unlink(missing_ok=True)
     todo = tasks(trial, options, _broker_port(trial, stack), folder, inputs)
@@ -113,7 +114,7 @@ def _options(trial: Trial, notes: list[str]) -> tuple[dict[str, Option | None], 
                 notes.append(f"The best static choice on this trace is {found[arm].name}; it"
                              " was found in virtual time beforehand.")
             case "static":
-                cut = default_cut(trial.bundle).cut
+                cut = max(default_cut(trial.bundle).cut, trial.options[0].cut)
                 found[arm] = Option(cut, trial.bundle.segment_index(cut),
                                     default_rung(trial.bundle, cut).name, None, None, None)
                 notes.append(f"The static choice is the one without planning,"
@@ -141,7 +142,10 @@ def _broker_port(trial: Trial, stack: LocalStack | None) -> int | None:
 def _expect(arm: str, pipe, what: str, timeout_s: float):
     if not pipe.poll(timeout_s):
         raise LinkDown(f"arm {arm} was not {what} after {timeout_s:.0f} s")
-    said, value = pipe.recv()
+    try:
+        said, value = pipe.recv()
+    except EOFError:
+        raise SplitError(f"arm {arm}: its process ended before it was {what}") from None
     if said == "failed":
         raise SplitError(f"arm {arm}: {value}")
     return value
@@ -188,7 +192,7 @@ def _decisions(trial: Trial, folder: Path,
         return decisions, link
     rate = trial.link and trial.link.uplink().rate
     for _, entry in read_journal(journal_path(folder)):
-        if not hasattr(entry, "state"):
+        if not isinstance(entry, JournalEntry):
             continue
         state = state_of(entry)
         at_s = state.now_s - t0_s

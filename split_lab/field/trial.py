@@ -80,6 +80,7 @@ class Trial:
     seed: int = 1
     skew_s: float = SKEW_S
     overhead_s: float = 0.0008
+    left_out: tuple[str, ...] = ()   # arms that would send what the policy forbids
 
     @property
     def frames(self) -> int:
@@ -94,6 +95,11 @@ class Trial:
         board = Board(tuple(t.median_s for t in self.device.segments), encode_s,
                       service_times(self.worker, self.bundle), self.overhead_s)
         return board if self.device_s is None else board.scaled_to(self.device_s)
+
+    def notes(self) -> list[str]:
+        """What a report has to say of the arms."""
+        return [f"Left out, since they would send what policy.min_cut forbids:"
+                f" {', '.join(self.left_out)}."] if self.left_out else []
 
     def setting(self) -> Setting:
         """The same in virtual time. Raises UsageError without an emulated link."""

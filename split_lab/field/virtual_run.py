@@ -28,7 +28,7 @@ def run_virtual(trial: Trial, progress: Callable[[int, int], None] = lambda done
     setting = trial.setting()
     frames: list[FrameRow] = []
     switches: dict[str, int] = {}
-    decisions, link, notes = [], [], []
+    decisions, link, notes = [], [], trial.notes()
     for done, arm in enumerate(trial.arms):
         progress(done, len(trial.arms))
         if arm == "adaptive":
@@ -109,7 +109,7 @@ class AdaptiveArm:
     """The agent that plans for itself, and what it decided."""
 
     def __init__(self, trial: Trial, setting: Setting, write=None):
-        self._trial, self._setting = trial, setting
+        self._trial = trial
         self.decisions: list[DecisionRow] = []
         self.link: list[LinkRow] = []
         self._drawn_j = 0.0

@@ -171,6 +171,22 @@ def test_a_restart_does_not_give_the_day_back(made, clock):
     assert made(policy=PolicyConfig(mb_per_day=1.0)).outlook().budget_bytes == 1e6
 
 
+def test_an_idle_device_writes_nothing_for_its_budget(made, clock, tmp_path):
+    found = made(policy=PolicyConfig(mb_per_day=1.0))
+    file = tmp_path / "state" / "sent-today.json"
+    found.on_ended(1000)
+    found.outlook()
+    assert json.loads(file.read_text())["used"] == 1000
+    file.unlink()
+    clock.move(120.0)
+    found.outlook()
+    assert not file.exists(), "nothing was sent since"
+    found.on_ended(1)
+    clock.move(120.0)
+    found.outlook()
+    assert json.loads(file.read_text())["used"] == 1001
+
+
 def test_a_crash_forgets_a_minute_at_most(made, clock):
     first = made(policy=PolicyConfig(mb_per_day=1.0))
     first.on_ended(300_000)

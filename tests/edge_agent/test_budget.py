@@ -49,3 +49,14 @@ def test_a_restart_on_the_same_day_forgets_nothing(later_s, left):
     (12 * 60, NOON + 1, DAY_S - 1), (0, NOON, DAY_S / 2), (1439, 0.0, DAY_S - 60)])
 def test_until_the_next_time_of_day(minutes, wall_s, wait_s):
     assert seconds_until(minutes, wall_s) == wait_s
+
+
+def test_a_clock_that_is_put_right_gives_no_budget_back():
+    budget = DailyBytes(1000.0, day=20, used=900)
+    # Started on yesterday, as a board without a clock does; then the time service came.
+    assert budget.left(19 * DAY_S + 5.0)[0] == 100.0
+    budget.add(50, 20 * DAY_S)
+    assert budget.left(20 * DAY_S + 1.0)[0] == 50.0
+    # A clock that was years ahead once must not keep the budget spent for years.
+    ahead = DailyBytes(1000.0, day=9000, used=900)
+    assert ahead.left(20 * DAY_S)[0] == 1000.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from edge_agent.agent import EdgeAgent, default_cut, default_rung
 from edge_agent.cli import main as edge_agent
 from edge_agent.config import AgentConfig, ModelConfig, PlanConfig
 from edge_agent.policies.config import PolicyConfig
+from edge_agent.sensors import SensorsConfig
 from split_core.errors import ConfigError
 from split_core.model.bundle import open_bundle
 from split_lab.split import split_model
@@ -55,6 +58,23 @@ def test_a_fixed_plan_is_under_privacy_too(folder):
     with pytest.raises(ConfigError, match="cut 1 is before op 2"):
         EdgeAgent(AgentConfig(model=model, plan=PlanConfig(cut=1), policy=PolicyConfig(min_cut=2)))
     EdgeAgent(AgentConfig(model=model, plan=PlanConfig(cut=2), policy=PolicyConfig(min_cut=2)))
+
+
+def test_where_no_cut_is_deep_enough_everything_runs_here(folder, tmp_path):
+    model = ModelConfig(str(folder / "known.split.tflite"))
+    policy = PolicyConfig(min_cut=OPS + 1)
+    agent = EdgeAgent(AgentConfig(model=model, policy=policy, state_dir=str(tmp_path)))
+    assert agent.plan.cut == OPS
+    EdgeAgent(AgentConfig(model=model, plan=PlanConfig(cut=OPS), policy=policy))
+
+
+def test_a_battery_report_on_a_topic_reaches_the_sensors(folder, tmp_path):
+    agent = EdgeAgent(AgentConfig(
+        model=ModelConfig(str(folder / "known.split.tflite")), state_dir=str(tmp_path),
+        sensors=SensorsConfig(root=str(tmp_path), battery="mqtt", topic="home/ups")))
+    agent._on_publication("home/ups", b'{"battery_percent": 40}')
+    health = agent.adaptation.monitor.read_once(time.monotonic())
+    assert health.battery_ratio == pytest.approx(0.4)
 
 
 @pytest.mark.parametrize("rung", ["kl0.02", "b2500", "kl0.02+refine"])

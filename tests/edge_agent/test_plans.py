@@ -104,3 +104,16 @@ def test_where_there_is_nothing_to_choose_there_is_no_step(plans, plan):
 
 def test_what_a_rung_asks_for(plans):
     assert (plans.asked(RANGED), plans.asked(PROBE)) == (32, 0)
+
+
+def test_probes_leave_nothing_behind(plans):
+    plans.switch(RANGED)
+    plans.believe(RANGED, BELIEF)
+    asked = plans.step(RANGED, 1e9, NOTHING)
+    for plan_id in range(10, 110):
+        probe = replace(PROBE, plan_id=plan_id)
+        plans.probe(probe)
+        plans.believe(probe, BELIEF)
+        assert plans.step(probe, 1e9, NOTHING) is not None
+    assert (len(plans._beliefs), len(plans._ranges)) == (2, 2)
+    assert plans.step(RANGED, 1e9, NOTHING) == asked, "the plan in force keeps its own"

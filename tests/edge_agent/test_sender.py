@@ -21,6 +21,7 @@ from split_core.wire import messages as m
 from split_core.wire.chunks import Message
 from split_core.wire.payload import Coder
 from split_core.wire.quality import encode
+from split_core.wire.records import WorkerStatus, dump
 from split_core.wire.rungs import Rung
 from split_core.wire.topics import Topics
 from tests.support import tiny_models
@@ -196,3 +197,36 @@ def test_a_refined_result_that_nobody_asked_for_is_refused(bench):
 def test_a_device_takes_no_refinement(bench):
     with pytest.raises(MessageError, match="a device takes no REFINEMENT"):
         bench.give("w", m.Kind.REFINEMENT, b"")
+
+
+def test_what_a_plan_sent_to_another_worker_is_due_when_that_goes(bench):
+    digest = bench.bundle.id_hex
+    for worker in ("v", "w"):
+        bench.sender.on_worker_status(worker, dump(WorkerStatus("ready", "01", (digest,))))
+    bench.sender.worker = "v"
+    flight = bench.launch()
+    assert flight.worker == "w"
+    bench.sender.on_worker_status("v", dump(WorkerStatus("lost", "00", ())))
+    assert flight.due is None, "an older connection's end"
+    bench.sender.on_worker_status("w", dump(WorkerStatus("lost", "01", ())))
+    assert flight.due == "worker gone" and bench.sender.worker == "v"
+
+
+def test_nothing_is_believed_of_a_request_from_another_session(bench):
+    seen = []
+    bench.sender.beliefs = SimpleNamespace(on_sent=lambda *args: None,
+                                           on_turned_away=seen.append)
+    bench.launch()
+    bench.ask(session=SESSION + 1)
+    assert seen == []
+    bench.ask()
+    assert seen == [1]
+
+
+def test_whether_a_flight_has_ended_and_that_it_leaves_is_one_step(bench):
+    owned = []
+    bench.sender.has_ended = lambda flight: owned.append(bench.sender.wake._is_owned())
+    bench.sender.beliefs = SimpleNamespace(
+        on_sent=lambda *args: owned.append(bench.sender.wake._is_owned()))
+    bench.launch()
+    assert owned == [True, True], "or a fallback that ends now gives up what was not yet sent"

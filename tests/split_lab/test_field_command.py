@@ -18,6 +18,7 @@ from split_core.cost.profile import Profile, Timing
 from split_core.cost.store import ProfileStore
 from split_core.model.bundle import Bundle, open_bundle
 from split_core.model.runner import resolve_runtime
+from split_lab.field import command
 from split_lab.field.arguments import ARMS
 from split_lab.split import split_model
 from tests.edge_agent.decision_journals import SEGMENT_S, make_bundle
@@ -296,3 +297,11 @@ def test_a_bad_battery_file_is_named(bundle, tmp_path, capfd, text, code, words)
         str(tmp_path / "out"), "--battery", str(battery))
     assert found == code, error
     assert words in error and "battery.toml" in error
+
+
+def test_a_trace_is_named_by_its_file_and_a_rate_as_it_was_written(tmp_path):
+    trace = tmp_path / "lte.up"
+    trace.write_text("1\n")
+    assert command._link_name(str(trace)) == "lte.up"
+    assert command._link_name("10Mbit/s") == "10Mbit/s"
+    assert command._link_name(None) == "as it is"

@@ -14,7 +14,7 @@ import pytest
 
 from edge_agent.belief.transfers import Scenario
 from edge_agent.planner.candidates import candidates_of
-from edge_agent.planner.predict import Costs, Prices, local_index, predict
+from edge_agent.planner.predict import Costs, Prices, predict
 from edge_agent.planner.state import Coding, DeviceState, Energy
 from tests.edge_agent.planner.making import (
     AT_HERE, AT_INPUT, AT_INPUT_RACED, AT_LATE, AT_LATE_RACED, AT_MIDDLE, AT_MIDDLE_RACED, FAST,
@@ -70,7 +70,6 @@ def test_all_local_has_no_link_in_it():
     assert row(costs, AT_HERE, "mean_s", "p95_s", "cpu_s", "nbytes", "energy_j", "kl") == (
         pytest.approx([0.6, 0.6, 0.6, 0.0, 1.2, 0.0]))
     assert row(costs, AT_HERE, "money") == pytest.approx([0.3 * 1.2 / 3.6e6])
-    assert local_index(candidates_of(OPTIONS, ("w",))) == AT_HERE
 
 
 def test_without_a_worker_only_the_device_is_left():

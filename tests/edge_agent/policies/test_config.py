@@ -16,16 +16,35 @@ from edge_agent.policies.quality import Quality
 from edge_agent.policies.thermal import Thermal
 from edge_agent.planner.predict import Prices
 from split_core.errors import ConfigError
+from split_core.wire.messages import Codec
+from split_core.wire.rungs import Rung
 
 
 def test_the_defaults_work():
     PolicyConfig().check()
     check_energy(EnergyConfig())
+    CostConfig().check()
+    CostConfig(0.0, 0.0, 0.0).check()
+
+
+@pytest.mark.parametrize("name", ["per_gb", "per_worker_hour", "per_kwh"])
+@pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf")])
+def test_what_is_no_price_is_refused(name, value):
+    with pytest.raises(ConfigError, match=f"cost.{name}"):
+        CostConfig(**{name: value}).check()
+
+
+@pytest.mark.parametrize("kl", [1e-6, 0.02, 99.5, 1000.0])
+def test_every_divergence_that_is_taken_has_a_rung(kl):
+    PolicyConfig(kl=kl, max_kl=kl).check()
+    assert Rung.parse(Rung(Codec.CALIBRATED, kl, "kl").name).level == kl
 
 
 @pytest.mark.parametrize("settings, words", [
-    ({"kl": 0.0}, "policy.kl"), ({"kl": 0.1, "max_kl": 0.05}, "0 < kl <= max_kl"),
-    ({"kl": float("nan")}, "policy.kl"),
+    ({"kl": 0.0}, "policy.kl"), ({"kl": 0.1, "max_kl": 0.05}, "kl <= max_kl"),
+    ({"kl": float("nan")}, "policy.kl"), ({"max_kl": float("inf")}, "policy.max_kl"),
+    ({"kl": 1e-7}, "1e-06 <= kl"), ({"hard_c": float("inf")}, "policy.hard_c"),
+    ({"mb_per_day": float("inf")}, "mb_per_day"),
     ({"soft_c": 80.0, "hard_c": 80.0}, "policy.soft_c"), ({"margin": -0.1}, "policy.margin"),
     ({"margin": 0.95}, "policy.margin"), ({"dwell_s": -1.0}, "policy.dwell_s"),
     ({"min_cut": -1}, "policy.min_cut"), ({"slack_price": float("inf")}, "policy.slack_price"),
