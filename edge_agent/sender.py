@@ -161,6 +161,8 @@ class Sender:
             # A plan may send to another than `self.worker`.
             if not self.workers.is_ready(worker):
                 self.flights.make_due("worker gone", worker)
+                if self.beliefs is not None:
+                    self.beliefs.on_worker_gone(worker)
             if self.worker != before:
                 self.gate.reset()
                 _log.info("event=worker-chosen worker=%s was=%s", self.worker, before)

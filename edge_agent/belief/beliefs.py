@@ -90,6 +90,11 @@ class Beliefs:
         self._worker_of.pop(frame_id, None)
         self.transfers.on_turned_away(frame_id)
 
+    def on_worker_gone(self, worker: str) -> None:
+        """What is open there will not be answered, which is not the link's fault."""
+        for frame_id in [i for i, (w, _) in self._worker_of.items() if w == worker]:
+            self.on_turned_away(frame_id)
+
     def on_down(self, now_s: float) -> None:
         """The connection was lost."""
         self._worker_of.clear()

@@ -107,6 +107,16 @@ def test_an_answer_tells_of_the_link_and_of_the_worker(beliefs):
         (0.6, 0.07, 0.3, 0.0)), pytest.approx(0.01)),)
 
 
+def test_a_worker_that_is_gone_is_not_a_slow_link(beliefs):
+    beliefs.on_sent(5, "gone", 1, 2000, 1.0)
+    beliefs.on_sent(6, "there", 1, 3000 - MESSAGE_BYTES, 1.0)
+    beliefs.on_worker_gone("gone")
+    after = state(beliefs, 9.0)
+    assert after.waiting_bytes == 3000 and after.loss_ratio == 0.0
+    beliefs.on_answer(5, 0.0, 0.1, 9.5)           # from beyond
+    assert state(beliefs, 9.5).waiting_bytes == 3000
+
+
 def test_an_answer_to_nothing_teaches_nothing(beliefs):
     before = state(beliefs, 5.0, "w")
     beliefs.on_answer(99, 0.2, 0.07, 5.0)
