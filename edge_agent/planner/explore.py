@@ -20,9 +20,9 @@ from edge_agent.planner.predict import predict
 from edge_agent.planner.state import DeviceState
 from edge_agent.policies.base import View
 
-# A step up has to be used within 10 s.
+# A step up has to be used within 10 s, however long the link was bad.
 FIRST_S = 4.0
-LAST_S = 64.0
+LAST_S = 8.0
 # What looking may cost: of the mean latency, over all frames. A probe that is predicted to cost
 # half a frame's time is made every 25th frame.
 COST_SHARE = 0.02
