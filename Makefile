@@ -12,13 +12,15 @@ SECONDS ?= 60
 TARGETS := entropy payload wire coding model
 FUZZ := sh fuzz/sanitized.sh sanitized $(BIN)/python -m fuzz.run
 
-.PHONY: demo test check bench golden fuzz corpus coverage test-aarch64 test-pythons broker clean help
+.PHONY: demo test check bench golden reference fuzz corpus coverage deb deb-lock check-deb test-aarch64 test-pythons broker clean help
 
 help:
 	@echo "make demo    see it work: a meter reader, split between two processes"
 	@echo "make test    the tests (installs mosquitto where it may)"
 	@echo "make check   the long tests: ten-minute load, sanitizers, aarch64, other Pythons"
+	@echo "make deb     packages for Debian 12, amd64 and arm64, in build/deb/"
 	@echo "make bench   every benchmark, JSON in bench/results/"
+	@echo "make reference  write docs/configuration.md from the code"
 	@echo "make golden  write the golden vectors anew (after a change of format)"
 	@echo "make fuzz    fuzz the decoders, SECONDS=60 for each target (needs clang)"
 	@echo "make corpus  the same, then keep in fuzz/corpus what reaches most"
@@ -47,8 +49,26 @@ test-aarch64: $(FUZZER)
 test-pythons: broker
 	@sh tests/other_pythons.sh $(PYTHON)
 
+# Needs Debian 12's Python, and its cross compilers for both machines; no emulator.
+deb: $(FUZZER)
+	$(BIN)/python packaging/build.py
+
+# Choose the newest wheels that pyproject.toml allows, and pin them.
+deb-lock: $(FUZZER)
+	$(BIN)/python packaging/build.py --lock
+
+# A part of `make check`: the packages installed in a virtual machine, and in an arm64 root.
+check-deb: $(FUZZER) broker
+	$(BIN)/python -m pytest -m check --durations=8 tests/packaging
+
 bench: $(INSTALLED) broker
 	$(BIN)/python -m bench
+
+# tests/cli/test_reference.py says when it is due.
+reference: $(INSTALLED)
+	{ echo '# Configuration' && echo && $(BIN)/edge-agent config reference && echo \
+		&& $(BIN)/cloud-worker config reference; } > docs/configuration.md.part
+	mv docs/configuration.md.part docs/configuration.md
 
 golden: $(INSTALLED)
 	$(BIN)/python -m tests.golden.make

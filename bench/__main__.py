@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 NAMES = ("kernels", "segments", "round_trip", "memory", "coded_bits", "codec", "agreement",
-         "demo", "switching", "decisions", "field")
+         "demo", "switching", "decisions", "field", "beliefs", "steps", "seal")
 
 
 def main() -> int:

@@ -68,7 +68,7 @@ def agreement_rows(broker, folder: Path) -> list[dict]:
                 "model": name, "rung": rung, "cut": cut.cut, "after_op": cut.after_op,
                 "macs_before_ratio": round(cut.macs_before / bundle.manifest.macs, 4),
                 "frames": len(inputs), "not_remote": not_remote,
-                "raw_bytes": sum(s.nbytes for s in bundle.boundary(cut.cut)),
+                "raw_bytes": bundle.raw_bytes(cut.cut),
                 "payload_bytes": rig.spread(nbytes),
                 "agreement_ratio": round(float(np.mean(best == wanted)), 4)})
     return rows

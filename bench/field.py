@@ -2,79 +2,41 @@
 
 Every uplink (recorded, and synthetic ones), boards on which the whole model takes 100, 400 and
 2000 ms, round trips of 40 and 80 ms: adaptive against the clairvoyant oracle, the best static
-choice in hindsight, the peer's policy, JPEG and all-local. Without a bundle MobileNetV2 is
-calibrated first, which takes some minutes.
+choice in hindsight, the peer's policy, JPEG and all-local.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
-import tempfile
-from pathlib import Path
 
-from bench import rig
-from edge_agent.config import AgentConfig, ModelConfig
-from edge_agent.planner.candidates import options_of
-from split_core.cost.measure import measure
-from split_core.cost.profile import Profile, dump, load
-from split_core.model.bundle import Bundle, open_bundle
-from split_lab.field.link_spec import LinkSpec
+from bench import cells, rig
+from split_core.cost.profile import dump
 from split_lab.field.summary import summarize
-from split_lab.field.trial import PERIOD_PER_WHOLE, Trial
 from split_lab.field.virtual_run import run_virtual
 
-MODEL = rig.SHARED / "models" / "tf2_mobilenet_v2_1.0_224_ptq.tflite"
-PHOTOS = rig.SHARED / "images" / "calibration"
-BOARDS = ((0.1, 0.3), (0.4, 0.3), (2.0, 1.0))        # whole model, deadline; seconds
-ROUND_TRIPS_S = (0.04, 0.08)
 SYNTHETIC = ("synthetic:11,0.8Mbit", "synthetic:12,3Mbit")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--bundle", help="a calibrated bundle")
-    parser.add_argument("--profile", help="of a machine, as `edge-agent profile --json` prints"
-                                          " it (default: measured here)")
-    parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--traces", default=str(rig.SHARED / "traces"))
+    cells.add_arguments(parser, minutes=10.0)
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        bundle = open_bundle(args.bundle or _calibrate(Path(folder)))
-        profile = load(Path(args.profile).read_bytes()) if args.profile else measure(bundle)
-        rows = _matrix(bundle, profile, args)
-    rig.save("field", {"minutes": args.minutes, "bundle": bundle.manifest.name,
-                       "profile": dump(profile).decode(), "cells": rows})
+    with cells.ground(args) as ground:
+        rows = _matrix(ground, cells.recorded(args) + list(SYNTHETIC))
+        rig.save("field", {"minutes": args.minutes, "bundle": ground.bundle.manifest.name,
+                           "profile": dump(ground.profile).decode(), "cells": rows})
     print(_table(rows))
     return 0
 
 
-def _calibrate(folder: Path) -> Path:
-    from split_lab.calibrate.run import calibrate_model
-
-    if not MODEL.exists():
-        sys.exit(f"no model at {MODEL}; give --bundle")
-    path = folder / "model.split.tflite"
-    path.write_bytes(calibrate_model(str(MODEL), str(PHOTOS), samples=60, seed=1).data)
-    return path
-
-
-def _matrix(bundle: Bundle, profile: Profile, args) -> list[dict]:
-    config = AgentConfig(model=ModelConfig(str(bundle.path)))
-    options = options_of(bundle, config.policy.kl, config.policy.max_kl)
-    links = [str(p) for p in sorted(Path(args.traces).glob("*.up"))] + list(SYNTHETIC)
+def _matrix(ground: cells.Ground, links: list[str]) -> list[dict]:
+    matrix = [cells.Cell(link, device_s, deadline_s, rtt_s) for link in links
+              for device_s, deadline_s in cells.BOARDS for rtt_s in cells.ROUND_TRIPS_S]
     rows = []
-    for text in links:
-        for device_s, deadline_s in BOARDS:
-            for rtt_s in ROUND_TRIPS_S:
-                trial = Trial(bundle, config, options, profile, profile,
-                              LinkSpec.parse(text, rtt_s=rtt_s), Path(text).stem, deadline_s,
-                              60 * args.minutes, max(1.0, PERIOD_PER_WHOLE * device_s), device_s)
-                run = run_virtual(trial)
-                rows.append({"link": Path(text).stem, "device_ms": 1e3 * device_s,
-                             "deadline_ms": 1e3 * deadline_s, "rtt_ms": 1e3 * rtt_s,
-                             "arms": summarize(run)["arms"], "static": run.notes[0]})
-                rig.progress(f"{len(rows)}/{len(links) * len(BOARDS) * len(ROUND_TRIPS_S)}")
+    for cell in matrix:
+        run = run_virtual(ground.trial(cell))
+        rows.append(cell.as_dict() | {"arms": summarize(run)["arms"], "static": run.notes[0]})
+        rig.progress(f"{len(rows)}/{len(matrix)}")
     return rows
 
 

@@ -64,13 +64,19 @@ class LoadReport:
         """Another connection: what was said may not have arrived."""
         self._said = None
 
-    def _load(self, broker_rtt_s: float) -> WorkerLoad:
+    @property
+    def busy_ratio(self) -> float:
+        """Of the window."""
+        if not self._samples:
+            return 0.0
         first, last = self._samples[0], self._samples[-1]
         span_s = last.at_s - first.at_s
-        busy = (last.busy_s - first.busy_s) / span_s if span_s > 0 else 0.0
+        return min(1.0, (last.busy_s - first.busy_s) / span_s) if span_s > 0 else 0.0
+
+    def _load(self, broker_rtt_s: float) -> WorkerLoad:
         queue_s = sum(s.queue_s for s in self._samples) / len(self._samples)
         # A tenth of a millisecond says enough, in a short record.
-        return WorkerLoad(round(queue_s, 4), round(min(1.0, busy), 2), round(broker_rtt_s, 4))
+        return WorkerLoad(round(queue_s, 4), round(self.busy_ratio, 2), round(broker_rtt_s, 4))
 
 
 def _differs(new: WorkerLoad, old: WorkerLoad) -> bool:

@@ -37,6 +37,11 @@ class Reports:
     def start(self) -> None:
         self._node.session.call_soon(self._tick)
 
+    @property
+    def busy_ratio(self) -> float:
+        """Of the last seconds. From any thread."""
+        return self._load.busy_ratio
+
     def on_up(self) -> None:
         """A connection: nothing of what was said may be there any more."""
         self._round_trip.reset()

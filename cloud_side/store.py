@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import mmap
 import os
+import shutil
+import tempfile
 import time
 from pathlib import Path
 
-from split_core.errors import BundleError, ConfigError
-from split_core.model.bundle import Bundle, open_bundle
 from split_core.blobs import BlobFetch
+from split_core.errors import BundleError, ConfigError
+from split_core.files import settle_folder
+from split_core.model.bundle import Bundle, open_bundle, verify
 
 _log = logging.getLogger(__name__)
 _SUFFIX = ".split.tflite"
@@ -61,6 +65,45 @@ class BundleStore:
 
     def remove(self, digest: bytes) -> None:
         self.path(digest).unlink(missing_ok=True)
+
+    def put(self, path: Path) -> Bundle:
+        """Copy a bundle in, proven to be intact. Raises BundleError, ConfigError."""
+        bundle = open_bundle(path)
+        try:
+            # Root may put it here, into a folder in which the service may put links to anything:
+            # the name is new, and all that follows is done to the open file, never to a name.
+            handle, part = tempfile.mkstemp(".part", f"{bundle.id_hex}.", self.folder)
+            try:
+                with open(handle, "w+b") as file:
+                    self._fill(file, path, bundle)
+                os.replace(part, self.path(bundle.sha256))
+            finally:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(part)
+            settle_folder(self.folder)
+        except OSError as e:
+            raise ConfigError(f"cannot put {path.name} into the store {self.folder}:"
+                              f" {e.strerror}") from None
+        self.trim(keep=bundle.sha256)
+        return bundle
+
+    def _fill(self, file, path: Path, bundle: Bundle) -> None:
+        """Copy a bundle into an open file, and prove it. Raises BundleError, OSError."""
+        with path.open("rb") as source:
+            shutil.copyfileobj(source, file)
+        file.flush()
+        try:
+            copied = verify(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ))[1]
+        except (ValueError, BundleError):
+            copied = None                         # emptied, or half of the one and the other
+        if copied != bundle.sha256:
+            raise BundleError(f"{path} changed while it was copied")
+        if os.geteuid() == 0:
+            # Put here by root, the file belongs to the service all the same.
+            owner = self.folder.stat()
+            os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
+        os.fchmod(file.fileno(), 0o644)
+        os.fsync(file.fileno())
 
     def fetch(self, digest: bytes) -> BlobFetch:
         """A transfer into the store; goes on where an earlier one stopped."""

@@ -59,6 +59,18 @@ class _Loaded:
 
 
 @dataclass(frozen=True, slots=True)
+class TailGlance:
+    """The tails at one moment; see `WorkerGlance`."""
+
+    loading: bool
+    queued: int
+    wait_s: float
+    busy_s: float
+    unsure: int
+    models: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class _Doubt:
     """A base layer, and how sure the answer is that it gave."""
 
@@ -86,13 +98,19 @@ class TailThread:
         self._on_unsure, self._on_loaded, self._on_fatal = on_unsure, on_loaded, on_fatal
         self._bases = Bases()
         self._loaded: OrderedDict[bytes, _Loaded] = OrderedDict()
+        # What is in memory, replaced whole: others read it.
+        self._models: tuple[tuple[str, str], ...] = ()
         self._to_load: set[bytes] = set()
+        self._loading = False
         self._touched_s: dict[bytes, float] = {}
         self._told: set[str] = set()
         # Bundles that cannot run here, and why: not offered to devices, nor fetched again.
         self.unfit: dict[bytes, str] = {}
         self._wake = threading.Condition()
         self._stopping = self._busy = False
+        # Moves whenever the thread goes round, or looks up while it measures: what a watchdog
+        # looks at.
+        self.turns = 0
         self._offered_s = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="tail", daemon=True)
 
@@ -144,6 +162,29 @@ class TailThread:
         with self._wake:
             return self._admission.wait_s(now_s), self._admission.busy_s(now_s)
 
+    def glance(self, now_s: float) -> TailGlance:
+        """From any thread."""
+        with self._wake:
+            return TailGlance(
+                self._loading or bool(self._to_load), len(self._admission),
+                self._admission.wait_s(now_s), self._admission.busy_s(now_s), len(self._bases),
+                self._models)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the tail thread runs; for a watchdog."""
+        return self._thread.is_alive()
+
+    def poke(self) -> None:
+        """Make the thread go round, if it can."""
+        with self._wake:
+            self._wake.notify_all()
+
+    def reconfigure(self, *, max_queue: int, max_loaded: int) -> None:
+        """Other bounds, from the next frame and bundle on."""
+        with self._wake:
+            self._admission.max_queue, self._max_loaded = max_queue, max_loaded
+
     def give_up_waiting(self) -> None:
         """Send the answers of frames whose refinement did not come. From any thread."""
         with self._wake:
@@ -183,12 +224,15 @@ class TailThread:
     def _step(self) -> bool:
         """Wait for work and do it; False once stopped."""
         with self._wake:
-            while not self._wake.wait_for(self._has_work, self._quiet_in_s()):
-                pass                      # it was not quiet after all
+            self.turns += 1
+            while not self._has_work():
+                self._wake.wait(self._quiet_in_s())
+                self.turns += 1
             if self._stopping:
                 return False
             self._busy = True
             preload = self._to_load.pop() if self._to_load else None
+            self._loading = preload is not None
             quiet = not preload and not len(self._admission)
             job, late = (None, []) if preload else self._admission.take(time.monotonic())
         if preload:
@@ -207,6 +251,7 @@ class TailThread:
         # Before devices are told: their frames would interrupt it, again and again.
         self._profiles.measure_one(self._is_wanted)
         self._on_loaded()
+        self._loading = False
 
     def _has_work(self) -> bool:
         return self._stopping or not self._busy and bool(
@@ -225,6 +270,7 @@ class TailThread:
     def _is_wanted(self) -> bool:
         """Whether something waits for the thread that measures."""
         with self._wake:
+            self.turns += 1
             return self._stopping or bool(self._to_load or len(self._admission))
 
     def _serve(self, job: Job) -> None:
@@ -325,6 +371,8 @@ class TailThread:
                 gone, _ = self._loaded.popitem(last=False)
                 self._admission.forget(gone)
                 self._profiles.on_gone(gone)
+            self._models = tuple((d.hex(), one.runner.bundle.manifest.name)
+                                 for d, one in self._loaded.items())
         self._loaded.move_to_end(digest)
         now_s = time.monotonic()
         if now_s - self._touched_s.get(digest, now_s) > _TOUCH_S:

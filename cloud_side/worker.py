@@ -13,9 +13,12 @@ from dataclasses import dataclass
 
 from cloud_side.admission import Admission, Job, Turned
 from cloud_side.bases import Base
+from cloud_side.blobs_out import BlobsOut
 from cloud_side.config import WorkerConfig
+from cloud_side.observing import WorkerGlance, WorkerObserver, WorkerObservers
 from cloud_side.profiles import BundleProfiles
 from cloud_side.reports import Reports
+from cloud_side.settings import changes
 from cloud_side.store import BundleStore
 from cloud_side.tail import TailThread
 from split_core.errors import MessageError, SplitError
@@ -60,6 +63,11 @@ class CloudWorker:
         self.runtime = resolve_runtime(config.run.runtime)
         self._held = frozenset(self.store.digests())
         self._fetches: dict[bytes, _Fetch] = {}
+        self._noticed: set[bytes] = set()     # put into the store by others, and being loaded
+        self._blobs_out = BlobsOut(
+            self.store, lambda device: self.topics.device_inbox(device, config.id),
+            gives=lambda: self.config.store.give_to_devices, on_wanted=self._notice)
+        self._observers = WorkerObservers()
         self._failure: BaseException | None = None
         self._stopped = threading.Event()
         profiles = BundleProfiles(config.state_dir, runtime=self.runtime,
@@ -68,16 +76,52 @@ class CloudWorker:
             self.store, Admission(config.run.max_queue), profiles, runtime=self.runtime,
             threads=config.run.threads, max_loaded=config.run.max_loaded,
             on_result=self._send_result, on_turned=self._send_refusal,
-            on_unsure=self._ask_refinement, on_loaded=self._publish_status, on_fatal=self._fail,
+            on_unsure=self._ask_refinement, on_loaded=self._publish_status, on_fatal=self.fail,
         )
         self.node = Node(
             config.broker.options(), self.topics, node_id=config.id,
             status_topic=self.topics.worker_up(config.id, "status"),
             inbox_filter=self.topics.worker_inbox_filter(config.id),
-            status_of=self._status, on_message=self._received, on_up=self._up,
-            on_down=lambda reason: self._tail.forget_waiting(), on_fatal=self._fail,
+            status_of=self._status, on_message=self._received,
+            on_publication=self._observers.on_publication, on_up=self._up,
+            on_down=self._down, on_fatal=self.fail,
+            keyring=config.seal.keyring(),
         )
+        self._blobs_out.node = self.node
         self._reports = Reports(self.node, self._tail, profiles)
+
+    def attach(self, observer: WorkerObserver) -> None:
+        """Tell it what happens; before `start`."""
+        self._observers.attach(observer)
+
+    def glance(self) -> WorkerGlance:
+        """The worker at this moment. From any thread."""
+        session, tail = self.node.session, self._tail.glance(time.monotonic())
+        return WorkerGlance(
+            connected=self.node.is_up, trouble=str(session.trouble or ""),
+            dead_threads=tuple(name for name, alive in (
+                ("network", session.is_alive), ("tail", self._tail.is_alive)) if not alive),
+            loading=tail.loading, queued=tail.queued, queue_size=self.config.run.max_queue,
+            wait_s=tail.wait_s, busy_s=tail.busy_s, busy_ratio=self._reports.busy_ratio,
+            unsure=tail.unsure, models=tail.models,
+            stored=len(self._held), unfit=len(self._tail.unfit), fetching=len(self._fetches),
+            refused_messages=self.node.refused, unsent_bytes=self.node.backlog_bytes,
+            session=session.stats)
+
+    @property
+    def tail(self) -> TailThread:
+        """For whoever watches the threads."""
+        return self._tail
+
+    def reconfigure(self, config: WorkerConfig) -> tuple[str, ...]:
+        """Put other settings into force between two frames. Returns the keys that differ but
+        take a restart, and stay as they were. Raises ConfigError; then nothing has changed."""
+        config.check()
+        config, left = changes(self.config, config)
+        self.store.max_bytes = config.store.max_mb << 20
+        self._tail.reconfigure(max_queue=config.run.max_queue, max_loaded=config.run.max_loaded)
+        self.config = config
+        return left
 
     def start(self) -> None:
         self._tail.start()
@@ -103,7 +147,12 @@ class CloudWorker:
         """Make `wait` return; for signal handlers."""
         self._stopped.set()
 
-    def _fail(self, error: BaseException) -> None:
+    @property
+    def stopping(self) -> threading.Event:
+        return self._stopped
+
+    def fail(self, error: BaseException) -> None:
+        """A thread died: `wait` raises this."""
         _log.critical("event=thread-died error=%r", error)
         self._failure = error
         self._stopped.set()
@@ -114,15 +163,21 @@ class CloudWorker:
         self._reports.on_up()
         self._reports.publish("info", WorkerInfo(VERSION, VERSIONS_ACCEPTED, self.runtime))
 
+    def _down(self, reason: str) -> None:
+        self._tail.forget_waiting()
+        self._blobs_out.forget()
+
     def _status(self, state: str, session: str) -> WorkerStatus:
         held = [d for d in self.store.digests() if d in self._held]
         return WorkerStatus(state, session, tuple(d.hex() for d in held[:_MAX_LISTED]))
 
     def _publish_status(self) -> None:
         self._held = frozenset(self.store.digests()) - self._tail.unfit.keys()
+        self._noticed.clear()
         self.node.set_state("ready")
 
     def _received(self, sender: str, message: Message) -> None:
+        self._observers.on_message(message.kind, len(message.body))
         match message.kind:
             case m.Kind.FRAME:
                 self._frame(sender, m.pull_frame(message.body), message.first_s)
@@ -130,6 +185,8 @@ class CloudWorker:
                 self._refinement(sender, m.pull_refinement(message.body), message.first_s)
             case m.Kind.BLOB_PART:
                 self._blob_part(sender, m.pull_blob_part(message.body))
+            case m.Kind.BLOB_REQUEST:
+                self._blobs_out.on_request(sender, m.pull_blob_request(message.body))
             case kind:
                 raise MessageError(f"a worker takes no {kind.name}")
 
@@ -166,6 +223,7 @@ class CloudWorker:
         self.counts["results"] += 1
         self.counts["refined"] += result.refined
         self._send(job.sender, m.Kind.RESULT, body)
+        self._observers.on_result(job, result)
 
     def _send_refusal(self, turned: Turned, detail: str) -> None:
         self.counts["refused"] += 1
@@ -177,17 +235,29 @@ class CloudWorker:
         self._send(job.sender, m.Kind.REFUSAL, m.push_refusal(m.Refusal(
             job.frame.session, job.frame.frame_id, turned.reason,
             m.clamp_us(turned.retry_after_s), detail)))
+        self._observers.on_refused(turned)
 
     def _send(self, device: str, kind: m.Kind, body: bytes) -> None:
         self.node.send_now(self.topics.device_inbox(device, self.config.id), kind, body)
+        self._observers.on_sent(kind, len(body))
 
-    # -- bundles from devices
+    # -- bundles from devices, and to them
+
+    def _notice(self, digest: bytes) -> None:
+        """A bundle in the store is wanted: one that `deploy` put there is not known yet."""
+        if digest not in self._held and digest not in self._noticed and (
+                digest not in self._tail.unfit):
+            self._noticed.add(digest)
+            self._tail.preload(digest)
 
     def _begin_fetch(self, digest: bytes, sender: str) -> None:
-        if digest in self._held or not self.config.store.accept_from_devices:
+        if digest in self._held or digest in self._tail.unfit:
             return
-        if self.store.holds(digest) or digest in self._tail.unfit:
-            return                        # being loaded, or known not to run here
+        if self.store.holds(digest):
+            self._notice(digest)
+            return
+        if not self.config.store.accept_from_devices:
+            return
         now_s, running = time.monotonic(), self._fetches.get(digest)
         if running is not None and now_s - running.heard_s < _STALLED_S:
             return
@@ -195,6 +265,8 @@ class CloudWorker:
         if any(f.sender == sender for f in self._fetches.values()):
             return
         _log.info("event=bundle-fetch bundle=%s from=%s", digest.hex()[:16], sender)
+        if running is None:
+            self._observers.on_fetch("begun")
         blob = running.blob if running else self.store.fetch(digest)
         self._fetches[digest] = _Fetch(blob, sender, now_s)
         self._ask(digest)
@@ -213,6 +285,7 @@ class CloudWorker:
                              fetch.sender)
                 fetch.blob.abandon()
                 del self._fetches[digest]
+                self._observers.on_fetch("failed")
             else:
                 self._ask(digest)
         self.node.session.call_at(now_s + RETRY_S, self._retry_fetches)
@@ -233,11 +306,13 @@ class CloudWorker:
         except SplitError as e:
             fetch.blob.abandon()
             del self._fetches[part.digest]
+            self._observers.on_fetch("failed")
             raise MessageError(f"bundle {part.digest.hex()[:16]}: {e}") from None
         if not whole:
             self._ask(part.digest)
             return
         del self._fetches[part.digest]
+        self._observers.on_fetch("stored")
         self.store.trim(keep=part.digest)
         _log.info("event=bundle-stored bundle=%s bytes=%d", part.digest.hex()[:16],
                   fetch.blob.total)

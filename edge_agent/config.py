@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import socket
 from typing import Literal
 
 import msgspec
 
+from edge_agent.models.config import UpdatesConfig
 from edge_agent.policies.config import CostConfig, EnergyConfig, PolicyConfig, check_energy
+from edge_agent.remote.config import CommandsConfig, HealthConfig, HomeAssistantConfig
+from edge_agent.result_topic import check_template
 from edge_agent.sensors.config import SensorsConfig
-from split_core.config import BrokerConfig, load_toml
+from split_core.config import BrokerConfig, host_name
+from split_core.crypto.config import SealConfig
 from split_core.errors import ConfigError
+from split_core.service.config import ServiceConfig
+from split_core.listen import MetricsConfig
+from split_core.settings.layers import load_settings
+from split_core.tracing import TraceConfig
 from split_core.wire.rungs import Rung
 from split_core.wire.topics import DEFAULT_ROOT, check_node_id, check_root
-
-
-def _host_name() -> str:
-    name = "".join(c if c.isalnum() or c in ".-" else "-" for c in socket.gethostname())
-    return name[:48] or "device"
 
 
 class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -27,6 +29,7 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bundle: str
     # "litert" or "tflite-runtime"; by default the better one that is installed.
     runtime: Literal["litert", "tflite-runtime"] | None = None
+    # Of the interpreter.
     threads: int = 1
 
 
@@ -60,6 +63,7 @@ class FrameConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class SourceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where frames come from."""
 
+    # What they are: "none" where another program hands them in through the Python API.
     kind: Literal["none", "file", "folder", "camera", "csi", "mqtt", "stdin"] = "none"
     # File or folder; for a camera a device (/dev/video0, a number) or an rtsp:// URL.
     path: str = ""
@@ -67,24 +71,33 @@ class SourceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     loop: bool = False
     # For mqtt: the topic of JPEG or PNG pictures; by default {root}/{id}/dn/frame.
     topic: str | None = None
+    # Of a camera's pictures, asked for in pixels; the camera may give others.
     width: int = 640
+    # Likewise.
     height: int = 480
 
 
 class ResultConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where answers go."""
 
-    # By default {root}/{id}/up/result. {id} and {source} are filled in.
+    # By default {root}/{id}/up/result. {id}, {source}, {outcome} and {label} (of the best class
+    # or surest object, or the text) are filled in.
     topic: str | None = None
+    # Of a classification: the most likely labels, so many.
     top_k: int = 5
+    # The model's outputs as they are, too.
     raw_tensors: bool = False
     # Also say which frames were dropped.
     dropped: bool = False
-    # Kept while the broker is away.
+    # Results kept while the broker is away, at most; the oldest go first.
     spool_results: int = 1000
+    # The same in kB of memory.
     spool_kb: int = 1024
     # A JSON line for every frame is appended here.
     journal: str | None = None
+    # MB, at most; beyond it the journal is renamed to ".1", in place of an older one, and begun
+    # anew.
+    journal_mb: float = 64.0
 
 
 class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -92,9 +105,11 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     model: ModelConfig
     # A topic level and the MQTT user name: A-Z a-z 0-9 . _ -
-    id: str = msgspec.field(default_factory=_host_name)
+    id: str = msgspec.field(default_factory=host_name)
+    # What all topics begin with; the same for devices and workers that are to meet.
     root: str = DEFAULT_ROOT
     broker: BrokerConfig = BrokerConfig()
+    seal: SealConfig = SealConfig()
     plan: PlanConfig = PlanConfig()
     policy: PolicyConfig = PolicyConfig()
     cost: CostConfig = CostConfig()
@@ -103,6 +118,13 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     frame: FrameConfig = FrameConfig()
     source: SourceConfig = SourceConfig()
     result: ResultConfig = ResultConfig()
+    health: HealthConfig = HealthConfig()
+    commands: CommandsConfig = CommandsConfig()
+    homeassistant: HomeAssistantConfig = HomeAssistantConfig()
+    metrics: MetricsConfig = MetricsConfig()
+    trace: TraceConfig = TraceConfig()
+    updates: UpdatesConfig = UpdatesConfig()
+    service: ServiceConfig = ServiceConfig()
     # Profiles, and what was sent today; by default $STATE_DIRECTORY, else
     # ~/.local/state/edge-agent.
     state_dir: str | None = None
@@ -111,6 +133,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Raises ConfigError for values that cannot work."""
         check_node_id(self.id)
         check_root(self.root)
+        self.service.check()
         if self.plan.worker is not None:
             check_node_id(self.plan.worker)
             trusted = self.policy.trusted_workers
@@ -122,6 +145,11 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         self.cost.check()
         check_energy(self.energy)
         self.sensors.check()
+        self.health.check()
+        self.homeassistant.check()
+        self.metrics.check()
+        self.trace.check()
+        self.updates.check()
         if not 0 < self.frame.deadline_ms < 1e9:     # also NaN and inf, which TOML can write
             raise ConfigError(f"frame.deadline_ms is {self.frame.deadline_ms}, wanted more"
                               " than 0")
@@ -129,10 +157,14 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ConfigError(f"frame.max_fps is {self.frame.max_fps}, wanted 0 or more")
         if self.model.threads < 1:
             raise ConfigError(f"model.threads is {self.model.threads}, wanted at least 1")
-        for name, topic in (("source.topic", self.source.topic),
-                            ("result.topic", self.result.topic)):
-            if topic is not None and (not topic or any(c in topic for c in "+#\0")):
-                raise ConfigError(f"{name} is {topic!r}, wanted one topic, without + and #")
+        topic = self.source.topic
+        if topic is not None and (not topic or any(c in topic for c in "+#\0")):
+            raise ConfigError(f"source.topic is {topic!r}, wanted one topic, without + and #")
+        if self.result.topic is not None:
+            check_template(self.result.topic)
+        if not 0.1 <= self.result.journal_mb <= 1e6:
+            raise ConfigError(f"result.journal_mb is {self.result.journal_mb}, wanted 0.1 to"
+                              " 1e+06")
         if self.source.kind in ("file", "folder", "camera") and not self.source.path:
             raise ConfigError(f"source.path is needed for a source of kind {self.source.kind}")
 
@@ -150,7 +182,6 @@ def parse_rung(name: str) -> Rung:
 
 
 def load_config(path: str) -> AgentConfig:
-    """Read and check a configuration file. Raises ConfigError."""
-    config = load_toml(path, AgentConfig)
-    config.check()
-    return config
+    """The settings in force: a file, `conf.d` beside it, the environment. Raises ConfigError that
+    says all that is wrong."""
+    return load_settings(path, AgentConfig, "edge-agent").config

@@ -6,7 +6,7 @@ decision and the probe that followed. `edge-agent replay` reads it (docs/decisio
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,13 +15,16 @@ import msgspec
 from edge_agent.control import JournalEntry
 from edge_agent.journal import Journal
 from edge_agent.planner.candidates import Option
+from edge_agent.planner.planner import Memory
 from edge_agent.planner.state import DeviceState
 from edge_agent.policies.config import CostConfig, PolicyConfig
 from split_core.errors import InputError, JournalError
 from split_core.model.bundle import Bundle
 from split_core.version import VERSION
 
-FORMAT = 1
+FORMAT = 2
+# Format 1 had a field more in its states, which decided nothing.
+_READABLE = (1, 2)
 # A state with 16 workers is under 10 kB; longer lines are none of ours.
 _MAX_LINE = 1 << 20
 # How `Settings` begin, to find them behind a line that was cut off.
@@ -29,7 +32,7 @@ _SETTINGS = b'{"kind":"settings",'
 
 
 class Settings(msgspec.Struct, frozen=True, tag_field="kind", tag="settings"):
-    """The first line, and the first after each restart."""
+    """The first line, the first after each restart, and the first behind what is not there."""
 
     format: int
     version: str
@@ -38,22 +41,33 @@ class Settings(msgspec.Struct, frozen=True, tag_field="kind", tag="settings"):
     policy: PolicyConfig
     cost: CostConfig
     options: tuple[Option, ...]
+    # What the planner remembered, where this is no start of an agent: its earlier decisions are
+    # in the file before this one, or were not taken by the disk.
+    memory: Memory | None = None
 
 
 _Line = Settings | JournalEntry
 
 
 class DecisionJournal:
-    """Appends to ``policy.journal``; thread-safe."""
+    """Appends to ``policy.journal``; used by whoever decides alone."""
 
     def __init__(self, policy: PolicyConfig, cost: CostConfig, bundle: Bundle,
-                 options: tuple[Option, ...]):
-        self._journal = Journal(policy.journal)
-        self._journal.write(Settings(FORMAT, VERSION, bundle.id_hex, bundle.manifest.name,
-                                     policy, cost, options))
+                 options: tuple[Option, ...], memory: Callable[[], Memory] = Memory):
+        """``memory``: the planner's, asked for when a decision was written. Raises ConfigError."""
+        self._settings = Settings(FORMAT, VERSION, bundle.id_hex, bundle.manifest.name, policy,
+                                  cost, options)
+        self._memory, self._before = memory, Memory()
+        self._journal = Journal(policy.journal, 1e6 * policy.journal_mb, self._go_on)
+        self._journal.write(self._settings)
 
     def write(self, entry: JournalEntry) -> None:
+        """A decision, with what the planner remembered before it at the head of a new file."""
         self._journal.write(entry)
+        self._before = self._memory()
+
+    def _go_on(self) -> Settings:
+        return msgspec.structs.replace(self._settings, memory=self._before)
 
     def close(self) -> None:
         self._journal.close()
@@ -114,9 +128,10 @@ def read_moments(path: str) -> Iterator[Moment]:
     for number, line in read_journal(path):
         where = f"{path}, line {number}"
         if isinstance(line, Settings):
-            if line.format != FORMAT:
-                raise JournalError(f"{where}: format {line.format}, wanted {FORMAT}; replay it"
-                                   f" with version {line.version}")
+            if line.format not in _READABLE:
+                raise JournalError(f"{where}: format {line.format}, wanted"
+                                   f" {' or '.join(map(str, _READABLE))}; replay it with version"
+                                   f" {line.version}")
             settings, start = line, start + 1
             continue
         if settings is None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from edge_agent.answers import to_record
@@ -18,42 +19,61 @@ from split_core.model.bundle import Bundle
 class Endings:
     """Every frame comes by here exactly once. Thread-safe; nothing is held while callbacks run.
 
-    ``publisher`` is None for an agent that publishes nothing; ``topic_of(answer)`` says where.
+    ``publisher`` is None for an agent that publishes nothing; ``topic_of(record)`` says where.
     """
 
-    def __init__(self, bundle: Bundle, config: ResultConfig, ledger: Ledger,
-                 publisher: ResultPublisher | None, topic_of: Callable[[Answer], str],
-                 on_answer: Callable[[Answer], None] | None):
-        self._bundle, self._config, self._ledger = bundle, config, ledger
+    def __init__(self, config: ResultConfig, ledger: Ledger, publisher: ResultPublisher | None,
+                 topic_of: Callable[[dict], str], on_answer: Callable[[Answer], None]):
+        self._config, self._ledger = config, ledger
         self._publisher, self._topic_of, self._on_answer = publisher, topic_of, on_answer
-        self._journal = Journal(config.journal) if config.journal else None
+        self._journal = _journal_of(config)
         self._ended = threading.Condition()
         self._awaited: dict[int, Answer | None] = {}
 
-    def end(self, answer: Answer) -> None:
-        """Count, publish, write down and hand on; a second end of a frame is ignored."""
+    @contextlib.contextmanager
+    def changed(self, config: ResultConfig) -> Iterator[None]:
+        """Other settings, from the end of the block on; none, if that raises. Raises ConfigError
+        at its beginning for a journal that cannot be written."""
+        old = new = self._journal
+        if config.journal != self._config.journal:
+            new = _journal_of(config)
+        try:
+            yield
+        except BaseException:
+            _close(new, unless=old)
+            raise
+        self._config, self._journal = config, new
+        if new is not None:
+            new.limit(1e6 * config.journal_mb)
+        if self._publisher is not None:
+            self._publisher.limit(config.spool_results, config.spool_kb << 10)
+        _close(old, unless=new)
+
+    def end(self, answer: Answer, bundle: Bundle) -> None:
+        """Count, publish, write down and hand on an answer of a bundle; a second end of a frame
+        is ignored."""
         published = self._publisher is not None and (
             answer.outcome is not Outcome.DROPPED or self._config.dropped)
-        record = None
-        if published or self._journal is not None:
+        record, journal = None, self._journal
+        if published or journal is not None:
             try:
-                record = to_record(answer, self._bundle, top_k=self._config.top_k,
+                record = to_record(answer, bundle, top_k=self._config.top_k,
                                    raw_tensors=self._config.raw_tensors)
             except BundleError as e:          # outputs that are not what the kind promises
-                self.end(replace(answer, outcome=Outcome.FAILED, reason=str(e), outputs=None))
+                self.end(replace(answer, outcome=Outcome.FAILED, reason=str(e), outputs=None,
+                                 by_model=True), bundle)
                 return
         if not self._ledger.close(answer.frame_id, answer.outcome):
             return
         if published:
-            self._publisher.publish(self._topic_of(answer), record)
-        if self._journal is not None:
-            self._journal.write(record | {"captured_s": round(answer.captured_s, 6)})
+            self._publisher.publish(self._topic_of(record), record)
+        if journal is not None:
+            journal.write(record | {"captured_s": round(answer.captured_s, 6)})
         with self._ended:
             if answer.frame_id in self._awaited:
                 self._awaited[answer.frame_id] = answer
                 self._ended.notify_all()
-        if self._on_answer is not None:
-            self._on_answer(answer)
+        self._on_answer(answer)
 
     def expect(self, frame_id: int) -> None:
         """Somebody will `wait` for this frame; to be said before it is handed in."""
@@ -73,5 +93,13 @@ class Endings:
             self._ended.notify_all()
 
     def close(self) -> None:
-        if self._journal is not None:
-            self._journal.close()
+        _close(self._journal)
+
+
+def _journal_of(config: ResultConfig) -> Journal | None:
+    return Journal(config.journal, 1e6 * config.journal_mb) if config.journal else None
+
+
+def _close(journal: Journal | None, unless: Journal | None = None) -> None:
+    if journal is not None and journal is not unless:
+        journal.close()

@@ -68,6 +68,7 @@ class Answer:
     predicted_kl: float | None = None
     refined: bool | None = None
     raced: bool = False              # the device went on while the worker was asked
+    by_model: bool = False           # failed, and not for its input: the model could not be run
 
 
 class Ledger:

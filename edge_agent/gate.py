@@ -71,10 +71,6 @@ class Gate:
         self._first_expected_s = max(2 * expected_s, MIN_EXPECTED_S)
         self._srtt_s, self._rttvar_s, self._base_s = None, 0.0, float("inf")
 
-    @property
-    def suspect(self) -> bool:
-        return self._suspect
-
     def expected_s(self) -> float:
         """An answer that takes longer is a sign of trouble."""
         if self._srtt_s is None:

@@ -57,6 +57,9 @@ class HeadThread:
         self._in_fallback = False        # fallbacks do not interrupt each other
         self.free_s = 0.0                # when what runs now is expected to be done
         self._encode_s = 0.0
+        # Moves whenever this thread goes round or ends a segment: what a watchdog looks at.
+        self.turns = 0
+        self.busy = False                # with a frame; the lock is held where this is read
         self.ready = threading.Event()
         self.runtime = ""
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
@@ -71,6 +74,11 @@ class HeadThread:
     def on_result(self) -> None:
         """An answer came: what runs for that frame ends with its segment."""
         self.free_s = min(self.free_s, self._clock() + self.times.longest_s())
+
+    def poke(self) -> None:
+        """Make the thread go round, if it can."""
+        with self._wake:
+            self._wake.notify_all()
 
     def request_stop(self) -> None:
         with self._wake:
@@ -108,7 +116,9 @@ class HeadThread:
     def step(self) -> bool:
         """Wait for something to do and do it; False once stopped."""
         with self._wake:
+            self.busy = False
             while True:
+                self.turns += 1
                 if self._stopping:
                     return False
                 now_s = self._clock()
@@ -120,6 +130,7 @@ class HeadThread:
                 if frame is not None:
                     break
                 self._wake.wait(self._pause_s(now_s, ruling))
+            self.busy = True
         if flight is not None:
             self._finish_here(flight)
         elif ruling.verdict is Verdict.DROP:
@@ -214,6 +225,7 @@ class HeadThread:
             live.update(self._runner.run_segment(index, live))
             self._runner.forget_used(live, index)
             self.times.add(index, self._clock() - begin_s)
+            self.turns += 1
             if index + 1 < end and not self._in_fallback:
                 self._finish_due()
                 self.free_s = self._clock() + self.times.span_s(index + 1, end)

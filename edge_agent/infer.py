@@ -15,6 +15,7 @@ from edge_agent.agent import EdgeAgent
 from edge_agent.answers import to_record
 from edge_agent.config import AgentConfig, FrameConfig, ModelConfig, PlanConfig
 from split_core.config import BrokerConfig
+from split_core.crypto.config import SealConfig
 from split_core.errors import InputError
 from split_core.pictures import read_picture
 
@@ -24,8 +25,8 @@ _FIELDS = ("input", "outcome", "cut", "rung", "payload_bytes", "predicted_kl", "
 
 def infer_inputs(bundle: str, inputs: list[str], *, broker: BrokerConfig | None, cut: int | None,
                  rung: str | None, root: str, deadline_ms: float, wait_s: float, as_json: bool,
-                 device_id: str | None = None, runtime: str | None = None,
-                 raw_tensors: bool = False) -> int:
+                 device_id: str | None = None, seal_keys: str | None = None,
+                 runtime: str | None = None, raw_tensors: bool = False) -> int:
     """Print the answer for each input; the exit code. Without a broker everything runs here.
 
     An input that cannot be read fails alone; the exit code then is that of the last such.
@@ -35,10 +36,13 @@ def infer_inputs(bundle: str, inputs: list[str], *, broker: BrokerConfig | None,
     config = AgentConfig(
         model=ModelConfig(bundle, runtime=runtime), id=device_id or f"{name}-infer-{os.getpid()}",
         root=root,
-        broker=broker or BrokerConfig(), plan=PlanConfig(cut=cut, rung=rung),
+        broker=broker or BrokerConfig(), seal=SealConfig(seal_keys), plan=PlanConfig(cut=cut, rung=rung),
         frame=FrameConfig(deadline_ms=deadline_ms))
     agent = EdgeAgent(config, ephemeral=True)
     if broker is None:
+        if agent.plan.cut != agent.bundle.last_cut and (cut is not None or rung is not None):
+            print("edge-agent: without --broker nothing is sent: all of the model runs here",
+                  file=sys.stderr)
         agent.set_local()
     with agent:
         if broker is not None and agent.plan.cut != agent.bundle.last_cut:
@@ -93,7 +97,7 @@ def _wait_for_worker(agent: EdgeAgent, wait_s: float) -> None:
 def _line(record: dict) -> str:
     best = record.get("top") or record.get("objects") or []
     what = ", ".join(f"{b['label'] or b['index']} {b['score']:.2f}" for b in best[:3])
-    what = record.get("text", what) or "no object"
+    what = record.get("text", what) or ("no object" if "objects" in record else "no label")
     stages = " ".join(f"{k} {v:.1f}" for k, v in record["stages_ms"].items())
     note = f" ({record['reason']})" if record["reason"] and record["outcome"] != "remote" else ""
     sent = f"{record['payload_bytes']} bytes"

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from split_core.errors import InputError
+from split_core.inputs import check_inputs, state_inputs
 from split_core.model.bundle import Bundle
 
 
@@ -32,13 +33,5 @@ def model_inputs(bundle: Bundle, frame) -> dict[str, np.ndarray]:
         else:
             raise InputError(f"input is {array.dtype}{list(array.shape)}, wanted"
                              f" {spec.dtype}{list(spec.shape)}")
-    states = {s.input for s in manifest.states}
-    for name in manifest.inputs:
-        if name in states:
-            continue
-        spec, array = bundle.specs[name], arrays.get(name)
-        if array is None or array.shape != spec.shape or array.dtype != spec.np_dtype:
-            found = "missing" if array is None else f"{array.dtype}{list(array.shape)}"
-            raise InputError(f"input {name!r} is {found}, wanted"
-                             f" {spec.dtype}{list(spec.shape)}")
+    check_inputs(bundle, arrays, spare=state_inputs(bundle))
     return arrays

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from datetime import datetime, timezone
+from pathlib import Path
 
 import msgspec
 
@@ -12,9 +13,9 @@ from edge_agent.config import AgentConfig
 from edge_agent.segment_times import SegmentTimes
 from split_core.cost.machine import machine_id
 from split_core.cost.measure import measure
-from split_core.cost.profile import Profile
+from split_core.cost.profile import MAX_PROFILE_BYTES, Profile, load
 from split_core.cost.store import ProfileStore, default_state_dir
-from split_core.errors import SplitError
+from split_core.errors import InputError, SplitError, UsageError
 from split_core.model.bundle import Bundle
 from split_core.model.runner import resolve_runtime
 
@@ -38,9 +39,23 @@ def device_profile(config: AgentConfig, bundle: Bundle) -> Profile:
     return profile
 
 
+def given_profile(path: str | Path, bundle: Bundle) -> Profile:
+    """A profile of this bundle on another machine, as `edge-agent profile --json` printed it
+    there. Raises InputError, ConfigError, UsageError."""
+    try:
+        with Path(path).open("rb") as file:
+            profile = load(file.read(MAX_PROFILE_BYTES + 1))
+    except OSError as e:
+        raise InputError(f"cannot read {path}: {e.strerror}") from None
+    if not profile.matches(bundle):
+        raise UsageError(f"{path} is a profile of bundle {profile.bundle[:16]}, wanted"
+                         f" {bundle.id_hex[:16]}")
+    return profile
+
+
 def refresh(config: AgentConfig, profile: Profile, times: SegmentTimes) -> None:
-    """Keep what real frames taught, for the next start."""
-    segments = tuple(msgspec.structs.replace(t, median_s=times.mean_s(i))
+    """Keep what real frames taught, for the next start; not what a throttled board took."""
+    segments = tuple(msgspec.structs.replace(t, median_s=times.kept_s(i))
                      for i, t in enumerate(profile.segments))
     _save(_store(config), msgspec.structs.replace(
         profile, segments=segments, whole_s=sum(t.median_s for t in segments),
@@ -56,4 +71,4 @@ def _save(store: ProfileStore, profile: Profile) -> None:
     try:
         store.save(profile)
     except SplitError as e:
-        _log.warning("event=profile-not-kept error=%s", e)
+        _log.warning("event=profile-not-kept error=%r", str(e))

@@ -14,7 +14,7 @@ import msgspec
 
 from edge_agent.decisions import read_moments
 from edge_agent.open_loop import Change, render_comparison, what_if
-from edge_agent.planner.planner import Planner
+from edge_agent.planner.planner import Memory, Planner
 from edge_agent.policies.config import rules_of
 from split_core.errors import JournalError
 from split_core.version import VERSION
@@ -83,7 +83,8 @@ def check(path: str) -> Check:
     for moment in read_moments(path):
         if moment.start != start:
             start, settings = moment.start, moment.settings
-            planner = Planner(settings.options, rules_of(settings.policy, settings.cost))
+            planner = Planner(settings.options, rules_of(settings.policy, settings.cost),
+                              settings.memory or Memory())
         ruling = planner.rule(moment.state)
         for part, recorded, now in (
                 ("decision", moment.entry.decision, ruling.decision.to_json()),

@@ -121,6 +121,11 @@ class ResultPublisher:
     def waiting(self) -> int:
         return len(self._spool)
 
+    def limit(self, max_results: int, max_bytes: int) -> None:
+        """How much may wait from now on."""
+        with self._lock:
+            self._spool.max_results, self._spool.max_bytes = max_results, max_bytes
+
     def publish(self, topic: str, record: dict) -> None:
         """Send a record now, or once there is a broker again."""
         payload = msgspec.json.encode(record)

@@ -6,6 +6,7 @@ applied to those that do not, so that the belief about a cut not in use stays tr
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,8 @@ _NEWEST = 0.1
 _DEVIATIONS = 3.0
 # A segment's run moves the common factor by its share of the model, up to this.
 _SLOW_SHARE = 0.3
+# Runs between two readings of the sensors: more are forgotten, not taken for healthy.
+_UNJUDGED_RUNS = 5000
 # Outside these a factor is a mistake of measuring, not a clock speed.
 _LEAST_SLOW, _MOST_SLOW = 0.2, 20.0
 
@@ -36,9 +39,12 @@ class SegmentTimes:
         self._beliefs: list[_Belief | None] = [
             None if s is None else _Belief(s, 0.0, 1.0) for s in self._baseline_s]
         self.slow_down = 1.0             # 2: everything takes twice as long as in the profile
+        self._runs: deque[tuple[int, float]] = deque(maxlen=_UNJUDGED_RUNS)
+        self._kept: SegmentTimes | None = None
 
     def add(self, segment: int, seconds: float) -> None:
         """One run of one segment."""
+        self._runs.append((segment, seconds))
         belief = self._beliefs[segment]
         if belief is None:
             self._beliefs[segment] = _Belief(seconds, 0.0, self.slow_down)
@@ -83,6 +89,21 @@ class SegmentTimes:
     def longest_s(self) -> float:
         """The longest that the interpreter cannot be interrupted for."""
         return max((self.one_s(i) for i in range(len(self._beliefs))), default=0.0)
+
+    def judge(self, *, throttled: bool) -> None:
+        """Whether the board held itself back in the runs since the last call. Beliefs are of the
+        board as it is; for the next start only the other runs are kept."""
+        if self._kept is None:
+            self._kept = SegmentTimes(len(self), self._baseline_s)
+        runs = [self._runs.popleft() for _ in range(len(self._runs))]
+        if not throttled:
+            for segment, seconds in runs:
+                self._kept.add(segment, seconds)
+
+    def kept_s(self, segment: int) -> float:
+        """What a segment takes in the mean while the board does not throttle; where nobody told
+        whether it does, what it takes."""
+        return (self if self._kept is None else self._kept).mean_s(segment)
 
     def __len__(self) -> int:
         return len(self._beliefs)

@@ -41,10 +41,11 @@ class Sender:
     def __init__(self, bundle: Bundle, workers: Workers, gate: Gate, ledger: Ledger,
                  state: ExplicitState, wake: threading.Condition,
                  on_result: Callable[[Flight, dict[str, np.ndarray], m.Result, float], None], *,
+                 on_worker: Callable[[str | None], None] = lambda worker: None,
                  clock: Callable[[], float] = time.monotonic):
         self.bundle, self.workers, self.gate, self.ledger = bundle, workers, gate, ledger
         self.state, self.wake, self._on_result = state, wake, on_result
-        self._clock = clock
+        self._on_worker, self._clock = on_worker, clock
         self.flights = Flights()
         self.beliefs: Beliefs | None = None   # what is learned of link and workers, where wanted
         self.node: Node | None = None         # set by the agent, which the node calls
@@ -152,22 +153,26 @@ class Sender:
         """Raises MessageError for a status that is none."""
         status = load(payload, WorkerStatus) if payload else None
         with self.wake:
-            before = self.worker
             if status is None:
                 self.workers.on_cleared(worker)
             else:
                 self.workers.on_status(worker, status)
-            self.worker = self.workers.choose(self.bundle.id_hex)
             # A plan may send to another than `self.worker`.
             if not self.workers.is_ready(worker):
                 self.flights.make_due("worker gone", worker)
                 if self.beliefs is not None:
                     self.beliefs.on_worker_gone(worker)
-            if self.worker != before:
-                self.gate.reset()
-                _log.info("event=worker-chosen worker=%s was=%s", self.worker, before)
-            self.wake.notify_all()
+            self.choose_worker()
         self.offer_bundle()
+
+    def choose_worker(self) -> None:
+        """Settings or workers have changed. The caller holds the lock."""
+        before, self.worker = self.worker, self.workers.choose(self.bundle.id_hex)
+        if self.worker != before:
+            self.gate.reset()
+            _log.info("event=worker-chosen worker=%s was=%s", self.worker, before)
+            self._on_worker(self.worker)
+        self.wake.notify_all()
 
     def offer_bundle(self) -> None:
         """Tell a worker that lacks the bundle that we hold it."""
@@ -182,6 +187,13 @@ class Sender:
             self._send(worker, m.Kind.BLOB_PART, m.push_blob_part(
                 m.BlobPart(self.bundle.sha256, 0, total, b"")))
         self._next_offer = self.node.session.call_at(now_s + _OFFER_S, self.offer_bundle)
+
+    def claims(self, message: Message) -> bool:
+        """Whether a message is about one of the flights here, or this bundle. Raises
+        MessageError."""
+        if message.kind is m.Kind.BLOB_REQUEST:
+            return m.pull_blob_request(message.body).digest == self.bundle.sha256
+        return self.flights.get(m.frame_id_of(message.body)) is not None
 
     def on_message(self, sender: str, message: Message) -> None:
         """A whole message from a worker. Raises MessageError for what is refused."""
@@ -200,7 +212,8 @@ class Sender:
     def _result(self, sender: str, result: m.Result) -> None:
         now_s = self._clock()
         with self.wake:
-            self._learn(result, now_s)
+            if self._may_teach(sender, result.session, result.frame_id):
+                self._learn(result, now_s)
             flight = self._flight_of(sender, result.session, result.frame_id)
             if flight is None:
                 self.ledger.late_results += 1
@@ -234,17 +247,22 @@ class Sender:
 
     def _learn(self, result: m.Result, now_s: float) -> None:
         """An answer tells of link and worker, whether anybody still waits for it or not."""
-        if self.beliefs is not None and result.session == self.node.session_id:
-            t = result.stages
-            self.beliefs.on_answer(result.frame_id, 1e-6 * t.queue_us,
-                                   1e-6 * (t.decode_us + t.tail_us + t.encode_us), now_s)
+        t = result.stages
+        self.beliefs.on_answer(result.frame_id, 1e-6 * t.queue_us,
+                               1e-6 * (t.decode_us + t.tail_us + t.encode_us), now_s)
+
+    def _may_teach(self, sender: str, session: int, frame_id: int) -> bool:
+        """Whether a message is about a frame that its sender was given: others may write to a
+        device, and teach it nothing."""
+        return (self.beliefs is not None and session == self.node.session_id
+                and self.beliefs.worker_of(frame_id) == sender)
 
     def _refine(self, sender: str, request: m.RefinementRequest) -> None:
         """The second layer of a flight, once, unless it is being finished here."""
         now_s = self._clock()
         with self.wake:
             flight = self._flight_of(sender, request.session, request.frame_id)
-            if self.beliefs is not None and request.session == self.node.session_id:
+            if self._may_teach(sender, request.session, request.frame_id):
                 self.beliefs.on_turned_away(request.frame_id)     # answered, but not yet
             if flight is None or flight.layers is None or flight.due is not None:
                 self.ledger.idle_requests += 1
@@ -279,7 +297,7 @@ class Sender:
     def _refusal(self, sender: str, refusal: m.Refusal) -> None:
         reason = refusal.reason.name.lower().replace("_", " ")
         with self.wake:
-            if self.beliefs is not None and refusal.session == self.node.session_id:
+            if self._may_teach(sender, refusal.session, refusal.frame_id):
                 self.beliefs.on_turned_away(refusal.frame_id)
             flight = self._flight_of(sender, refusal.session, refusal.frame_id)
             if flight is None:

@@ -21,7 +21,6 @@ from edge_agent.planner.planner import Planner
 from edge_agent.planner.state import DeviceState
 from edge_agent.segment_times import SegmentTimes
 from split_core.cost.profile import Profile
-from split_core.errors import UsageError
 from split_core.model.bundle import Bundle
 
 
@@ -68,15 +67,16 @@ def decide_in(situation: Situation, bundle: Bundle, options: tuple[Option, ...],
 
 def state_in(situation: Situation, bundle: Bundle, options: tuple[Option, ...], profile: Profile,
              energy: EnergyModel) -> DeviceState:
-    """The state that the agent's beliefs have in this situation."""
-    here = _at_pace(profile, situation.device_s)
+    """The state that the agent's beliefs have in this situation. Raises UsageError for a profile
+    without times."""
+    here = profile if situation.device_s is None else profile.scaled_to(situation.device_s)
     times = SegmentTimes(len(here.segments), [t.median_s for t in here.segments])
     beliefs = Beliefs(bundle, options, times, deadline_s=situation.deadline_s,
                       encode_s=encode_times(here, options), energy=energy)
     if situation.rtt_s is not None:
         beliefs.round_trip.add(situation.rtt_s, 0.0)
     for peer in situation.peers:
-        there = _at_pace(profile, peer.whole_s)
+        there = profile if peer.whole_s is None else profile.scaled_to(peer.whole_s)
         beliefs.workers.on_profile(peer.name, service_times(there, bundle))
         beliefs.workers.on_load(peer.name, peer.queue_s, 0.0)
     state = beliefs.state(tuple(p.name for p in situation.peers), link_up=situation.link_up,
@@ -93,20 +93,3 @@ def scenarios_at(rates_bps: tuple[float, ...]) -> tuple[Scenario, ...]:
     each = (1 - OUTAGE_RATIO) / len(rates_bps)
     return tuple(Scenario(*pair) for pair in sorted(
         [*((8 / bps, each) for bps in rates_bps), (OUTAGE_S_PER_BYTE, OUTAGE_RATIO)]))
-
-
-def _at_pace(profile: Profile, whole_s: float | None) -> Profile:
-    """The profile of a machine that takes ``whole_s`` for the whole model. Raises UsageError."""
-    if whole_s is None:
-        return profile
-    replace, known_s = msgspec.structs.replace, profile.span_s(0, len(profile.segments))
-    if known_s <= 0:
-        raise UsageError("the profile says that the model takes no time; make one anew with"
-                         " `edge-agent profile`")
-    factor = whole_s / known_s
-    return replace(
-        profile, whole_s=whole_s,
-        segments=tuple(replace(t, median_s=factor * t.median_s, spread_s=factor * t.spread_s)
-                       for t in profile.segments),
-        codings=tuple(replace(c, encode_s=factor * c.encode_s, decode_s=factor * c.decode_s)
-                      for c in profile.codings))

@@ -8,10 +8,9 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from split_core.errors import ConfigError, InputError, UsageError
+from split_core.errors import ConfigError, UsageError
 from split_core.quantities import parse_rate, parse_seconds
 
 if TYPE_CHECKING:
@@ -22,7 +21,8 @@ if TYPE_CHECKING:
     from split_core.model.bundle import Bundle
 
 HELP = "what the agent would do in a situation"
-EXAMPLE = "plan model.split.tflite --uplink 1Mbit --rtt 60ms --device-time 180ms --explain"
+EXAMPLES = ("plan model.split.tflite --uplink 1Mbit --rtt 60ms --device-time 180ms --explain",
+            "plan model.split.tflite -c agent.toml --battery 0.3 --until 8 --temperature 72 --json")
 # Where neither the command nor a configuration says: nobody knows the source.
 _FRAME_RATE = 1.0
 _DAY_S = 86_400.0
@@ -146,20 +146,12 @@ def _config(args: argparse.Namespace) -> AgentConfig:
 def _profile(args: argparse.Namespace, config: AgentConfig,
              bundle: Bundle) -> tuple[Profile, str]:
     """Segment times, and whose they are."""
-    from edge_agent.profiles import device_profile
-    from split_core.cost.profile import MAX_PROFILE_BYTES, load
+    from edge_agent.profiles import device_profile, given_profile
 
     if args.profile is None:
         profile = device_profile(config, bundle)
         return profile, f"this machine ({profile.machine}), profile of {profile.made[:10]}"
-    try:
-        with Path(args.profile).open("rb") as file:
-            profile = load(file.read(MAX_PROFILE_BYTES + 1))
-    except OSError as e:
-        raise InputError(f"cannot read {args.profile}: {e.strerror}") from None
-    if not profile.matches(bundle):
-        raise UsageError(f"{args.profile} is a profile of bundle {profile.bundle[:16]}, wanted"
-                         f" {bundle.id_hex[:16]}")
+    profile = given_profile(args.profile, bundle)
     return profile, f"{profile.machine}, profile of {profile.made[:10]}"
 
 

@@ -15,6 +15,10 @@ class Workers:
         self._device, self._wanted, self._trusted = device, wanted, trusted
         self._ready: dict[str, WorkerStatus] = {}
 
+    def limit(self, wanted: str | None, trusted: tuple[str, ...] | None) -> None:
+        """Other settings; what is known of the workers stays."""
+        self._wanted, self._trusted = wanted, trusted
+
     def on_status(self, worker: str, status: WorkerStatus) -> None:
         """A retained status came. The end of another session is an old connection's."""
         known = self._ready.get(worker)

@@ -71,6 +71,11 @@ def wire() -> Iterator[bytes]:
                    [(k % 4, 1, 5, 255, 1999, 255 * (k // 4), 254) for k in range(20)],
                    [(0, 9, 5, 9, 9, 0, 0)], [(0, 1, 5, 9, 3000, 0, 0)], [(0, 1, 1, 9, 9, 0, 255)]):
         yield bytes([192]) + b"".join(struct.pack("<BBBBHHB", *c) for c in chunks)
+    yield bytes([192]) + struct.pack("<BBBBHHB", 0, 131, 5, 9, 9, 0, 0)        # sealed
+    yield bytes([160]) + b"SPLT\2\1\1\0" + bytes(16)
+    yield bytes([184])
+    for edit in _EDITS:
+        yield bytes([184]) + edit
 
 
 def coding() -> Iterator[bytes]:

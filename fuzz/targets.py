@@ -14,6 +14,8 @@ import numpy as np
 import cext
 from fuzz.edits import edit
 from fuzz.payloads import decode, sources
+from split_core.crypto.keyring import parse_keyring
+from split_core.crypto.sealed import Seal
 from split_core.errors import BundleError, MessageError
 from split_core.model.coding import pull_coding, push_coding
 from split_core.model.graph import read_graph
@@ -22,6 +24,7 @@ from split_core.wire import chunks, messages, records
 from split_core.wire.payload import Coder
 from split_core.wire.topics import Topics
 from tests.golden import calibrated
+from tests.golden import make as golden
 
 _SOURCES = sources()
 
@@ -132,8 +135,10 @@ def wire(data: bytes) -> None:
         elif which < 160:
             Topics().parse_inbox(rest.decode("utf-8", "replace"))
             Topics().parse_worker_up(rest.decode("utf-8", "replace"))
-        elif which < 192:
+        elif which < 184:
             chunks.pull_chunk(rest)
+        elif which < 192:
+            unseal(rest)
         else:
             reassemble(rest)
     except MessageError:
@@ -146,7 +151,8 @@ def reassemble(data: bytes) -> None:
     for at in range(0, len(data) - _CHUNK.size + 1, _CHUNK.size):
         sender, kind, number, size, message_bytes, offset, flip = _CHUNK.unpack_from(data, at)
         sender %= 4
-        (publish,) = chunks.push_chunks(kind % 10, number, bytes([number]) * size, 300)
+        (publish,) = chunks.push_chunks(kind % 10, number, bytes([number]) * size, 300,
+                                        sealed=kind >= 128)
         head = bytearray(publish[:20])
         head[12:20] = struct.pack("<II", message_bytes, offset)
         body = publish[chunks.HEADER_BYTES:]
@@ -158,11 +164,30 @@ def reassemble(data: bytes) -> None:
         except MessageError:
             message = None
         if message is not None:
+            assert message.sealed == (kind >= 128)
             assert len(message.body) == message_bytes and message.first_s <= now_s
         if flip == 254:
             reassembler.sweep(now_s)
         held = sum(len(p.data) for p in reassembler._partials.values())
         assert held == reassembler.held_bytes <= 3000
+
+
+_SEALED = [bytes.fromhex("".join(c[2 * chunks.HEADER_BYTES:] for c in parts))
+           for parts in golden.sealed().values()]
+
+
+def unseal(data: bytes) -> None:
+    """Edits of a sealed message: only the message itself opens, and only once."""
+    seal = Seal(parse_keyring(golden.SEALED_KEYS, "fuzz"), golden.SEALED_SESSIONS[1])
+    kind = golden.MESSAGES[golden.SEALED[0]][0]
+    damaged = edit(_SEALED[0], data, _SEALED[1])
+    for time in ("first", "second"):
+        try:
+            seal.open(kind, golden.SEALED_TOPIC, "pi-door", memoryview(damaged))
+        except MessageError:
+            return
+        assert damaged == _SEALED[0], "a changed message opened"
+        assert time == "first", "a message opened twice"
 
 
 # -- coding: a bundle's codec tables

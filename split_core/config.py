@@ -1,7 +1,7 @@
-"""TOML files to frozen settings: unknown keys are errors with their path.
+"""The broker's settings, which both programs have, and mappings as settings.
 
-Both programs read their configuration through here; secrets come from files, the environment
-or systemd credentials, never from the file itself.
+Secrets come from files, the environment or systemd credentials, never from the file itself.
+Layers of files, environment and flags are in `settings/`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-import tomllib
+import socket
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,48 +26,70 @@ class BrokerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     # mqtt://host:1883 (loopback, or with allow_plain), mqtts://host:8883, mqtt+unix:///path
     url: str = "mqtt://127.0.0.1:1883"
+    # For mqtts: who signed the broker's certificate; by default whom the system trusts.
     ca_file: str | None = None
+    # This machine's certificate, where the broker asks for one, and its key.
     cert_file: str | None = None
+    # The certificate's key, without a passphrase.
     key_file: str | None = None
+    # Who logs in; brokers that tie topics to users want it to be the id.
     username: str | None = None
-    # The first line of this file; $CREDENTIALS_DIRECTORY/NAME for systemd credentials.
+    # The first line of this file is the password. $CREDENTIALS_DIRECTORY in this and other file
+    # names is where systemd puts a service's credentials. Without: $MQTT_PASSWORD.
     password_file: str | None = None
+    # A link that is silent for longer is asked whether it lives, and left if it does not say so.
     keepalive_s: int = 15
     # "auto": MQTT 5, and 3.1.1 where the broker does not speak it.
     protocol: str = "auto"
+    # mqtt:// to other machines, too: everyone on the way can read and change what is sent.
     allow_plain: bool = False
+
+    def check(self) -> None:
+        """Raises ConfigError for values that cannot work. Reads no file."""
+        password = None if self.password_file is None else ""
+        if password is not None and self.username is None and "@" not in self.url:
+            raise ConfigError("broker.password_file needs a broker.username")
+        self._options(password)
+        if self.key_file and not self.cert_file:
+            raise ConfigError("broker.key_file needs a broker.cert_file")
 
     def options(self) -> BrokerOptions:
         """What a session needs. Raises ConfigError."""
+        return self._options(self._password())
+
+    def _options(self, password: str | None) -> BrokerOptions:
         tls = None
         if self.ca_file or self.cert_file or self.key_file:
-            tls = TlsOptions(*(f and Path(f) for f in (self.ca_file, self.cert_file,
-                                                       self.key_file)))
+            tls = TlsOptions(*(f and path_of(f) for f in (self.ca_file, self.cert_file,
+                                                          self.key_file)))
         return BrokerOptions.from_url(
-            self.url, tls=tls, username=self.username, password=self._password(),
+            self.url, tls=tls, username=self.username, password=password,
             keepalive_s=self.keepalive_s, protocol=self.protocol, allow_plain=self.allow_plain,
         )
 
     def _password(self) -> str | None:
         if self.password_file is None:
             return os.environ.get("MQTT_PASSWORD")
-        path = Path(os.path.expandvars(self.password_file))
+        path = path_of(self.password_file)
         try:
             return path.read_text("utf-8").splitlines()[0]
         except (OSError, UnicodeDecodeError, IndexError) as e:
-            raise ConfigError(f"broker.password_file {path}: {e or 'it is empty'}") from None
+            why = getattr(e, "strerror", None) or \
+                ("it is empty" if isinstance(e, IndexError) else e)
+            raise ConfigError(f"broker.password_file {path}: {why}") from None
 
 
-def load_toml(path: str | Path, kind: type[T]) -> T:
-    """Read a configuration file. Raises ConfigError naming the file and the path in it."""
-    try:
-        with open(path, "rb") as file:
-            data = tomllib.load(file)
-    except OSError as e:
-        raise ConfigError(f"cannot read {path}: {e.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-        raise ConfigError(f"{path}: {e}") from None
-    return convert(data, kind, str(path))
+def host_name() -> str:
+    """The host's name."""
+    name = "".join(c if c.isascii() and c.isalnum() or c in ".-" else "-"
+                   for c in socket.gethostname())
+    return name[:48] or "node"
+
+
+def path_of(text: str) -> Path:
+    """A file's name in a configuration as a path; variables in it are filled in, above all
+    $CREDENTIALS_DIRECTORY."""
+    return Path(os.path.expandvars(text))
 
 
 def convert(data: dict, kind: type[T], where: str) -> T:

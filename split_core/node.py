@@ -12,14 +12,15 @@ import secrets
 import time
 from collections.abc import Callable
 
+from split_core.crypto.keyring import Keyring
 from split_core.errors import LinkDown, MessageError
 from split_core.outbox import Outbox, Outgoing
 from split_core.session import (
-    BrokerLimits, BrokerOptions, LinkInfo, Publication, Session,
+    BrokerLimits, BrokerOptions, LinkInfo, Publication, Received, Session,
 )
 from split_core.wire.chunks import Message, Reassembler
 from split_core.wire.messages import Kind
-from split_core.wire.records import dump
+from split_core.wire.records import DeviceStatus, dump, load
 from split_core.wire.topics import Topics
 
 _log = logging.getLogger(__name__)
@@ -31,21 +32,24 @@ class Node:
 
     ``status_of(state, session)`` makes the retained status record, which an ``ephemeral``
     node takes away when it goes; ``on_message(sender, message)``
-    gets whole messages from the inbox; ``on_publication(topic, payload)`` everything else
-    that was subscribed to.
+    gets whole messages from the inbox; ``on_publication(topic, payload, received)`` everything
+    else that was subscribed to. With a ``keyring`` all that leaves for an inbox is sealed, and
+    what comes unsealed is refused; without one, what is sealed is.
     """
 
     def __init__(self, options: BrokerOptions, topics: Topics, *, node_id: str,
                  status_topic: str, inbox_filter: str, status_of: Callable,
                  on_message: Callable[[str, Message], None],
-                 on_publication: Callable[[str, bytes], None] = lambda topic, payload: None,
+                 on_publication: Callable[[str, bytes, Received], None]
+                 = lambda topic, payload, received: None,
                  on_up: Callable[[BrokerLimits], None] = lambda limits: None,
                  on_down: Callable[[str], None] = lambda reason: None,
                  on_fatal: Callable[[BaseException], None] | None = None,
-                 ephemeral: bool = False):
+                 ephemeral: bool = False, keyring: Keyring | None = None):
         self.session_id = secrets.randbits(64)
         self.topics, self.node_id = topics, node_id
-        self.outbox = Outbox()
+        self._seal = self._new_seal(keyring) if keyring is not None else None
+        self.outbox = Outbox(seal=self._sealed if keyring is not None else None)
         self.refused = 0                      # chunks and messages refused
         self._reassembler = Reassembler()
         self._status_topic, self._status_of = status_topic, status_of
@@ -61,6 +65,11 @@ class Node:
         )
         self.session.set_feed(self.outbox.next_publication)
         self.session.subscribe(inbox_filter, 0)
+
+    def _new_seal(self, keyring: Keyring):
+        from split_core.crypto.sealed import Seal    # of an extra; says so where it is missing
+
+        return Seal(keyring, self.session_id)
 
     @property
     def session_hex(self) -> str:
@@ -133,18 +142,50 @@ class Node:
         self.outbox.clear()
         self._on_down(reason)
 
-    def _received(self, topic: str, payload: bytes, _properties) -> None:
+    def _received(self, topic: str, payload: bytes, received: Received) -> None:
         inbox = self.topics.parse_inbox(topic)
         try:
             if inbox is None or inbox.node != self.node_id:
-                self._on_publication(topic, payload)
+                if self._seal is not None:
+                    self._note_session(topic, payload)
+                self._on_publication(topic, payload, received)
                 return
+            if received.retain:
+                raise MessageError("a retained message in an inbox; somebody has to clear it")
             message = self._reassembler.push(inbox.sender, payload, time.monotonic())
             if message is not None:
-                self._on_message(inbox.sender, message)
+                self._on_message(inbox.sender, self._opened(topic, inbox.sender, message))
         except MessageError as e:
             self.refused += 1
             self.tell_once(inbox.sender if inbox is not None else topic, str(e))
+
+    # -- sealed messages
+
+    def _sealed(self, outgoing: Outgoing, body: bytes) -> bytes:
+        inbox = self.topics.parse_inbox(outgoing.topic)
+        if inbox is None:
+            raise MessageError("only messages to inboxes can be sealed")
+        return self._seal.seal(outgoing.kind, outgoing.topic, inbox.node, body)
+
+    def _opened(self, topic: str, sender: str, message: Message) -> Message:
+        if self._seal is None:
+            if message.sealed:
+                raise MessageError("a sealed message, and no seal.keys_file is set here")
+            return message
+        if not message.sealed:
+            raise MessageError("a message that is not sealed, and seal.keys_file is set here; set"
+                               " it there, too")
+        body = self._seal.open(message.kind, topic, sender, message.body)
+        return Message(message.kind, body, message.first_s)
+
+    def _note_session(self, topic: str, payload: bytes) -> None:
+        """What is sealed for a peer opens in its present session alone."""
+        peer = self.topics.parse_worker_up(topic) or self.topics.parse_device_up(topic)
+        if peer is None or peer[1] != "status" or not payload:
+            return
+        status = load(payload, DeviceStatus)      # a worker's says more, which does not matter
+        if status.state not in ("stopped", "lost"):
+            self._seal.on_session(peer[0], _session(status))
 
     def tell_once(self, who: str, what: str, *, worth_telling: bool = True) -> None:
         """Log something a peer did, once a peer and kind: it may do it with every frame."""
@@ -156,3 +197,13 @@ class Node:
     def _sweep(self) -> None:
         self._reassembler.sweep(time.monotonic())
         self.session.call_at(time.monotonic() + _SWEEP_S, self._sweep)
+
+
+def _session(status: DeviceStatus) -> int:
+    try:
+        session = int(status.session, 16)
+    except ValueError:
+        session = -1
+    if not 0 <= session < 2**64:
+        raise MessageError(f"status: session {status.session[:32]!r}, wanted 16 hexadecimal digits")
+    return session

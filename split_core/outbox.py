@@ -34,6 +34,7 @@ class Outgoing:
     on_sent: Callable[[float], None] | None = None
     cancelled: bool = False
     gone: bool = False               # all of it was handed to the session
+    on_refused: Callable[[], None] | None = None  # it cannot be sent: `on_sent` will not come
 
     def cancel(self) -> None:
         """Send no more of it, and let go of its bytes now: on a slow link it may be a minute
@@ -49,16 +50,18 @@ def _nothing(now_s: float) -> None:
 class Outbox:
     """The feed of a session. `put` from any thread, the rest on the network thread."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic):
-        self._clock = clock
+    def __init__(self, clock: Callable[[], float] = time.monotonic,
+                 seal: Callable[[Outgoing, bytes], bytes] | None = None):
+        self._clock, self._seal = clock, seal     # seals a body as it leaves; MessageError
         self._urgent: deque[Outgoing] = deque()
         self._bulk: deque[Outgoing] = deque()
         self._current: Outgoing | None = None
         self._chunks: Iterator[bytes] = iter(())
         self._left = 0
+        self._logged: set[tuple[str, str]] = set()
         self._ids = itertools.count(1)
         self.chunk_bytes = MAX_CHUNK_BYTES
-        self.refused = 0                          # messages too large to send
+        self.refused = 0                          # messages too large to send, or not sealed
 
     def put(self, outgoing: Outgoing, *, bulk: bool = False) -> None:
         (self._bulk if bulk else self._urgent).append(outgoing)
@@ -98,6 +101,17 @@ class Outbox:
         if current.on_sent is not None:
             current.on_sent(self._clock())
 
+    def _refuse(self, outgoing: Outgoing, why: str) -> None:
+        """Not sent: said once a receiver and reason, for it may be so with every frame."""
+        self.refused += 1
+        cause = (outgoing.topic, why[:24])
+        if cause not in self._logged and len(self._logged) < 1000:
+            self._logged.add(cause)
+            _log.warning("event=message-not-sent kind=%s topic=%s error=%r", outgoing.kind.name,
+                         outgoing.topic, why)
+        if outgoing.on_refused is not None:
+            outgoing.on_refused()
+
     def _begin_next(self) -> bool:
         lane = self._urgent or self._bulk
         if not lane:
@@ -110,10 +124,12 @@ class Outbox:
         if body is None:
             return True                           # given up; look at the next
         try:
-            chunks = list(push_chunks(outgoing.kind, next(self._ids), body, self.chunk_bytes))
+            if self._seal is not None:
+                body = self._seal(outgoing, body)
+            chunks = list(push_chunks(outgoing.kind, next(self._ids), body, self.chunk_bytes,
+                                      sealed=self._seal is not None))
         except MessageError as e:
-            self.refused += 1
-            _log.warning("event=message-too-large kind=%s error=%s", outgoing.kind.name, e)
+            self._refuse(outgoing, str(e))
             return True
         self._current, self._chunks = outgoing, iter(chunks)
         self._left = sum(map(len, chunks))

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from split_core.errors import InputError
 from split_core.model.manifest import ImageInput
@@ -38,8 +38,13 @@ def read_picture(source: str | Path | bytes) -> np.ndarray:
                                  f" {MAX_PIXELS}")
             upright = ImageOps.exif_transpose(file)
             return np.asarray(upright.convert("RGB"))
+    except UnidentifiedImageError:
+        raise InputError(f"{name}: no picture of a kind that is read here"
+                         f" ({', '.join(_FORMATS)})") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
-        raise InputError(f"{name}: no picture: {e}") from None
+        # Of a file that cannot be opened the name is said already.
+        why = getattr(e, "strerror", None) or f"no picture: {e}"
+        raise InputError(f"{name}: {why}") from None
 
 
 def prepare(pixels: np.ndarray, image: ImageInput, spec: TensorSpec,

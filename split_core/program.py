@@ -1,15 +1,19 @@
-"""How a command ends: errors of ours become one line and their exit code."""
+"""How a command ends: errors of ours become one line and their exit code; and what signals do."""
 
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 
+from split_core import logs
 from split_core.errors import SplitError, UsageError
 
 EX_SOFTWARE = 70
+EX_IOERR = 74
 EX_INTERRUPTED = 130
 
 
@@ -25,19 +29,51 @@ def run_command(program: str, body: Callable[[], int | None]) -> int:
         sys.stderr.close()
         return 0
     except SplitError as e:
-        print(f"{program}: {e}", file=sys.stderr)
+        logs.say_last(program, str(e))
         return e.exit_code
+    except OSError as e:
+        # One that nobody expected where it happened: a full disk, a device that failed.
+        logging.getLogger(__name__).debug("event=system-error", exc_info=True)
+        logs.say_last(program, f"the system refused: {e}")
+        return EX_IOERR
     except Exception as e:
-        # A fault of ours: one line for the operator, the rest for the bug report.
-        logging.getLogger(__name__).debug("event=bug", exc_info=True)
-        print(f"{program}: internal error: {type(e).__name__}: {e} (-v shows where)",
-              file=sys.stderr)
+        # A fault of ours: one line for the operator, the rest for the bug report. A log that
+        # nobody watches has to have both at once.
+        level = logging.ERROR if logs.for_machines() else logging.DEBUG
+        logging.getLogger(__name__).log(level, "event=bug", exc_info=True)
+        hint = "" if logs.for_machines() else " (-v shows where)"
+        logs.say_last(program, f"internal error: {type(e).__name__}: {e}{hint}")
         return EX_SOFTWARE
     except KeyboardInterrupt:
         return EX_INTERRUPTED
 
 
-def on_stop_signals(stop: Callable[[], None]) -> None:
-    """Call ``stop`` on SIGTERM and SIGINT."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop())
+def on_signals(stop: Callable[[], None], reload: Callable[[], None] | None = None) -> None:
+    """Call ``stop`` on SIGTERM and SIGINT, and ``reload`` on SIGHUP, on a thread of their own. On
+    the main thread.
+
+    Python runs handlers on the main thread alone, between two of its instructions: it may hold the
+    very lock that ``stop`` wants then, or wait for what only ``stop`` sets off, and the kernel may
+    have woken another thread for the signal (of 25 signals to a waiting agent one or two were seen
+    to be left lying that way). The number of a signal, though, is written into a pipe at once,
+    whichever thread it came to.
+    """
+    actions = {signal.SIGTERM: stop, signal.SIGINT: stop}
+    if reload is not None:
+        actions[signal.SIGHUP] = reload
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+
+    def serve() -> None:
+        while True:
+            for number in os.read(reader, 64):
+                actions.get(number, _nothing)()
+
+    for number in actions:
+        signal.signal(number, _nothing)
+    threading.Thread(target=serve, name="signals", daemon=True).start()
+
+
+def _nothing(*_args) -> None:
+    pass

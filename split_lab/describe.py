@@ -93,7 +93,8 @@ def read_labels(path: str | Path) -> tuple[str, ...]:
     try:
         return tuple(Path(path).read_text("utf-8").splitlines())
     except (OSError, UnicodeDecodeError) as e:
-        raise UsageError(f"cannot read labels from {path}: {e}") from None
+        why = getattr(e, "strerror", None) or e
+        raise UsageError(f"cannot read labels from {path}: {why}") from None
 
 
 def packed_labels(source: bytes) -> tuple[str, ...]:

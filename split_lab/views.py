@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from split_core.errors import InputError
+from split_core.inputs import first_states, read_arrays
 from split_core.model.bundle import Bundle
 from split_core.pictures import SUFFIXES, prepare, read_picture
 
@@ -57,12 +58,12 @@ def views(bundle: Bundle, file: Path, *, centre: int, hard: int, rng: np.random.
     like nothing the model was made for. Raises InputError."""
     image = bundle.manifest.image
     if file.suffix in (".npy", ".npz"):
-        yield View(file, _saved(bundle, file))
+        yield View(file, read_arrays(bundle, file))
         return
     if image is None:
         raise InputError(f"{file}: the model's input is no picture; wanted .npy or .npz")
     spec, pixels = bundle.specs[image.tensor], read_picture(file)
-    others = _zeros(bundle, image.tensor)
+    others = first_states(bundle)
     for _ in range(centre):
         yield View(file, {image.tensor: prepare(pixels, image, spec)} | others)
     thumbnail = spare_thumbnails and pixels[..., 0].size < 2 * image.height * image.width
@@ -83,26 +84,3 @@ def _box(shape: tuple[int, ...], share: tuple[float, float], rng: np.random.Gene
         if w <= width and h <= height:
             left, top = rng.uniform(0, width - w), rng.uniform(0, height - h)
             return left, top, left + w, top + h
-
-
-def _saved(bundle: Bundle, file: Path) -> dict[str, np.ndarray]:
-    try:
-        loaded = np.load(file, allow_pickle=False)
-    except (OSError, ValueError) as e:
-        raise InputError(f"{file}: {e}") from None
-    first = bundle.manifest.inputs[0]
-    arrays = dict(loaded) if file.suffix == ".npz" else {first: loaded}
-    arrays = _zeros(bundle, *arrays) | arrays
-    for name in bundle.manifest.inputs:
-        spec, array = bundle.specs[name], arrays.get(name)
-        if array is None or array.shape != spec.shape or array.dtype != spec.np_dtype:
-            found = "missing" if array is None else f"{array.dtype}{list(array.shape)}"
-            raise InputError(f"{file}: input {name!r} is {found}, wanted"
-                             f" {spec.dtype}{list(spec.shape)}")
-    return {n: arrays[n] for n in bundle.manifest.inputs}
-
-
-def _zeros(bundle: Bundle, *given: str) -> dict[str, np.ndarray]:
-    """State inputs as they are before the first frame."""
-    states = {s.input for s in bundle.manifest.states} - {*given}
-    return {n: np.zeros(bundle.specs[n].shape, bundle.specs[n].np_dtype) for n in states}

@@ -10,8 +10,9 @@ import pytest
 
 from cloud_side.config import WorkerConfig
 from edge_agent.config import AgentConfig
-from split_core.config import convert, load_toml
+from split_core.config import convert
 from split_core.errors import ConfigError
+from split_core.settings.layers import load_settings
 
 FOLDER = Path(__file__).resolve().parents[1] / "systemd"
 EXAMPLES = [("edge-agent.toml", AgentConfig), ("cloud-worker.toml", WorkerConfig)]
@@ -19,7 +20,8 @@ EXAMPLES = [("edge-agent.toml", AgentConfig), ("cloud-worker.toml", WorkerConfig
 
 @pytest.mark.parametrize("name, kind", EXAMPLES)
 def test_examples_load_and_check(name, kind):
-    load_toml(FOLDER / name, kind).check()
+    loaded = load_settings(FOLDER / name, kind, name.removesuffix(".toml"), environ={})
+    assert loaded.files == (FOLDER / name,) and loaded.config.id
 
 
 @pytest.mark.parametrize("name, kind", EXAMPLES)

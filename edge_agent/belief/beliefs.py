@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from edge_agent.belief.energy import EnergyBelief, EnergyModel
 from edge_agent.belief.pace import Pace
 from edge_agent.belief.sizes import Sizes
-from edge_agent.belief.transfers import Transfers
+from edge_agent.belief.transfers import Transfers, quantile_of
 from edge_agent.belief.workers import WorkerBeliefs
 from edge_agent.planner.candidates import Option
 from edge_agent.planner.state import Battery, Coding, DeviceState, Energy, WorkerState
@@ -25,7 +25,7 @@ from split_core.wire.rungs import Rung
 # the way 40 of TCP and IP for each packet.
 MESSAGE_BYTES = 170
 # Of the scenarios, how many are better than the one a frame's step is chosen by.
-_STEP_QUANTILE = 0.95
+STEP_QUANTILE = 0.95
 _NEWEST_ENCODE = 0.2
 
 
@@ -53,8 +53,22 @@ class Beliefs:
         self.sizes, self.pace = Sizes(), Pace()
         self.energy = EnergyBelief(energy)
         self._encode_s = dict(encode_s)
+        # By cut and rung, as asked and at the coarsest: curves do not change.
+        self._predicted = {
+            (o.cut, o.rung): tuple(payload_bytes(bundle, o.cut, rung)
+                                   for rung in (o.rung, o.coarsest or o.rung))
+            for o in options if o.cut != bundle.last_cut}
         self.workers = WorkerBeliefs()
         self._worker_of: dict[int, tuple[str, int]] = {}
+
+    def take_over(self, other: Beliefs) -> None:
+        """Go on from what another knows: of the link always, of coding and the workers where the
+        bundle is the same. What is under way stays known to both."""
+        self.transfers, self.round_trip, self.pace = other.transfers, other.round_trip, other.pace
+        if other.bundle.sha256 == self.bundle.sha256:
+            self.sizes, self.workers, self._worker_of = (other.sizes, other.workers,
+                                                         other._worker_of)
+            self._encode_s |= other._encode_s
 
     # -- what happens
 
@@ -68,13 +82,16 @@ class Beliefs:
         key = cut, rung
         before = self._encode_s.get(key, encode_s)
         self._encode_s[key] = before + _NEWEST_ENCODE * (encode_s - before)
-        option = next((o for o in self.options if (o.cut, o.rung) == key), None)
-        if as_asked and option is not None:
-            self.sizes.add(cut, rung, payload_bytes(self.bundle, cut, rung), nbytes)
+        if as_asked and key in self._predicted:
+            self.sizes.add(cut, rung, self._predicted[key][0], nbytes)
 
     def on_sent(self, frame_id: int, worker: str, cut: int, nbytes: int, now_s: float) -> None:
         self.transfers.on_sent(frame_id, nbytes + MESSAGE_BYTES, now_s)
         self._worker_of[frame_id] = worker, self.bundle.segment_index(cut)
+
+    def worker_of(self, frame_id: int) -> str | None:
+        """Who was given a frame that is open; None for one that is not."""
+        return self._worker_of.get(frame_id, (None, 0))[0]
 
     def on_answer(self, frame_id: int, queue_s: float, service_s: float, now_s: float) -> None:
         """The worker's, in time or late."""
@@ -136,7 +153,6 @@ class Beliefs:
             waiting_bytes=max(waiting_bytes, self.transfers.open_bytes()),
             waiting_s=self.transfers.open_for_s(now_s) + next_in_s,
             wait_s=max(0.0, free_s - comes_s),
-            loss_ratio=self.transfers.loss_ratio,
             workers=tuple(WorkerState(w, self.workers.queue_s(w, now_s),
                                       self.workers.service_s(w, guess_s),
                                       self.workers.broker_rtt_s(w)) for w in workers),
@@ -147,12 +163,7 @@ class Beliefs:
 
     def step_belief(self, state: DeviceState, worker: str | None, option: Option) -> StepBelief:
         """What a frame's step is chosen by, until the next decision."""
-        seen, s_per_byte = 0.0, state.scenarios[-1].s_per_byte
-        for scenario in state.scenarios:
-            seen += scenario.weight
-            if seen >= _STEP_QUANTILE:
-                s_per_byte = scenario.s_per_byte
-                break
+        s_per_byte = quantile_of(state.scenarios, STEP_QUANTILE)
         known = next((w for w in state.workers if w.worker == worker), None)
         fixed_s = state.rtt_s + state.codings[self.options.index(option)].encode_s
         if known is not None:
@@ -163,8 +174,7 @@ class Beliefs:
         if option.cut == self.bundle.last_cut:
             return Coding(0.0, 0.0, 0.0)
         ratio = self.sizes.ratio(option.cut, option.rung)
-        asked, coarsest = (ratio * payload_bytes(self.bundle, option.cut, rung)
-                           for rung in (option.rung, option.coarsest or option.rung))
+        asked, coarsest = (ratio * n for n in self._predicted[option.cut, option.rung])
         encode_s = self._encode_s.get((option.cut, option.rung), 0.0)
         return Coding(asked + MESSAGE_BYTES, coarsest + MESSAGE_BYTES, encode_s)
 
@@ -172,7 +182,7 @@ class Beliefs:
 def payload_bytes(bundle: Bundle, cut: int, rung_name: str) -> float:
     """What a cut's payload is predicted to weigh in the mean, before any was seen."""
     rung, entry = Rung.parse(rung_name), bundle.cut(cut)
-    raw = sum(s.nbytes for s in bundle.boundary(cut))
+    raw = bundle.raw_bytes(cut)
     match rung.kind:
         case "kl":
             rate = bundle.rate(cut)

@@ -46,7 +46,6 @@ class EnergyBelief:
         self._stated = np.array([stated.base_w, stated.j_per_cpu_s,
                                  stated.j_per_byte * _BYTES_UNIT])
         self.model = stated
-        self.intervals = 0
         precision = (_NOISE_W / np.maximum(_TRUST * self._stated, 1e-3)) ** 2
         self._prior = np.diag(precision)
         self._normal = np.zeros((3, 3))
@@ -61,7 +60,6 @@ class EnergyBelief:
         keep = 0.5 ** (interval_s / _HALF_LIFE_S)
         self._normal = keep * self._normal + np.outer(x, x)
         self._moment = keep * self._moment + power_w * x
-        self.intervals += 1
         learned = np.linalg.solve(self._normal + self._prior,
                                   self._moment + self._prior @ self._stated)
         base_w, j_per_cpu_s, j_per_unit = np.maximum(learned, 0.05 * self._stated)

@@ -26,8 +26,8 @@ class Rules:
     aim: Aim
     limits: tuple[Limit, ...] = ()
     prices: Prices = Prices()
-    # A plan changes for a gain of at least this. Without it plans change up to twice as often
-    # and are 0.1 to 1 % faster; at 0.1 up to 2 % slower (docs/decisions/0005).
+    # A plan changes for a gain of at least this. Without it plans change almost three times as
+    # often, for 0.4 % of latency; at 0.1 a cell is up to 1.5 % slower (bench.beliefs).
     margin: float = 0.05
     # ... and lasts at least this long, unless it became worse than it promised.
     dwell_s: float = 2.0

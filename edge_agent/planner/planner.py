@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
+
 from edge_agent.planner.candidates import Candidates, Option, candidates_of
 from edge_agent.planner.decide import Choice, Current, Decision, Rules, decide
 from edge_agent.planner.explore import Exploration, Probe, probe
@@ -21,14 +23,25 @@ class Ruling:
     candidates: Candidates
 
 
-class Planner:
-    """One agent's. Same states in the same order, same rulings."""
+class Memory(msgspec.Struct, frozen=True):
+    """What a planner remembers from one state to the next."""
 
-    def __init__(self, options: tuple[Option, ...], rules: Rules):
+    current: Current | None = None
+    exploration: Exploration = Exploration()
+
+
+class Planner:
+    """One agent's. Same memory and same states in the same order, same rulings."""
+
+    def __init__(self, options: tuple[Option, ...], rules: Rules, memory: Memory = Memory()):
         self.options, self.rules = options, rules
-        self.current: Current | None = None
-        self.exploration = Exploration()
+        self.current, self.exploration = memory.current, memory.exploration
         self._candidates: Candidates | None = None
+
+    @property
+    def memory(self) -> Memory:
+        """For another to go on from here."""
+        return Memory(self.current, self.exploration)
 
     def candidates(self, workers: tuple[str, ...]) -> Candidates:
         """For these workers; kept as long as they stay the same."""

@@ -57,7 +57,6 @@ class DeviceState(msgspec.Struct, frozen=True):
     scenarios: tuple[Scenario, ...]
     waiting_bytes: int               # of ours, not answered for ...
     waiting_s: float                 # ... for which the link has had this long by the next frame
-    loss_ratio: float
     wait_s: float                    # until the interpreter is free for the next frame
     workers: tuple[WorkerState, ...]
     energy: Energy

@@ -24,8 +24,11 @@ from split_core.wire.topics import check_node_id
 class CostConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What resources cost, in the owner's money."""
 
+    # A gigabyte sent.
     per_gb: float = 1.0
+    # An hour of a worker's time at full load.
     per_worker_hour: float = 0.05
+    # A kilowatt-hour drawn by the device.
     per_kwh: float = 0.3
 
     def check(self) -> None:
@@ -39,13 +42,17 @@ class EnergyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The battery, and how long it has to last. Where a sensor tells the board's power, the
     three numbers of the model are learned from it."""
 
-    # A time of day, "18:00"; or so many hours from the start of the agent.
+    # It has to last until this time of day, "18:00".
     until: str | None = None
+    # Or for so many hours from the start of the agent.
     hours: float | None = None
     # What a full battery holds, where its gauge tells a percentage only.
     capacity_wh: float | None = None
+    # What a second of one core costs, in joules above idle.
     j_per_cpu_s: float = J_PER_CPU_S
+    # What a byte sent costs, in joules.
     j_per_byte: float = J_PER_BYTE
+    # What the board draws idle, in watts.
     base_w: float = BASE_W
 
 
@@ -54,9 +61,9 @@ class PolicyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     # "latency": the least mean latency. "deadline": on time at the least cost.
     aim: Literal["latency", "deadline"] = "latency"
-    # Divergence from the whole model's answer, nats (calibrated bundles): what is asked for, and
-    # what a frame may have that would be late else. No plan goes beyond the second.
+    # Divergence from the whole model's answer that is asked for, nats (calibrated bundles).
     kl: float = 0.02
+    # What a frame may have that would be late else; no plan goes beyond it.
     max_kl: float = 0.05
     # Refuse what nobody calibrated, too.
     only_calibrated: bool = False
@@ -68,14 +75,19 @@ class PolicyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     trusted_workers: tuple[str, ...] | None = None
     # What frames may send in a day, in MB: payloads and their headers, not results and bundles.
     mb_per_day: float | None = None
-    # From here on the board may compute less and less, to nothing at the second.
+    # From this temperature on the board may compute less and less ...
     soft_c: float = 70.0
+    # ... to nothing at this one.
     hard_c: float = 80.0
-    # A plan changes for a gain of this share, and lasts this long unless it got worse.
+    # A plan changes for a gain of this share ...
     margin: float = 0.05
+    # ... and lasts this long, unless it got worse.
     dwell_s: float = 2.0
     # Every decision with all that it was made from is appended here, a JSON line each.
     journal: str | None = None
+    # MB, at most; beyond it the journal is renamed to ".1", in place of an older one, and begun
+    # anew.
+    journal_mb: float = 64.0
 
     def check(self) -> None:
         """Raises ConfigError for values that cannot work or contradict each other."""
@@ -87,13 +99,16 @@ class PolicyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ConfigError(f"policy.soft_c is {self.soft_c}, wanted less than policy.hard_c,"
                               f" which is {self.hard_c}; both in degrees Celsius")
         for name, low, high in (("margin", 0, 0.9), ("dwell_s", 0, 3600), ("min_cut", 0, 1e6),
-                                ("slack_price", 0, 1e12)):
+                                ("slack_price", 0, 1e12), ("journal_mb", 0.1, 1e6)):
             if not low <= (value := getattr(self, name)) <= high:
                 raise ConfigError(f"policy.{name} is {value}, wanted {low:g} to {high:g}")
         if self.mb_per_day is not None and not 0 < self.mb_per_day < 1e12:
             raise ConfigError(f"policy.mb_per_day is {self.mb_per_day}, wanted more than 0")
         for worker in self.trusted_workers or ():
-            check_node_id(worker)
+            try:
+                check_node_id(worker)
+            except ConfigError as e:
+                raise ConfigError(f"policy.trusted_workers: {e}") from None
 
 
 def check_energy(energy: EnergyConfig) -> None:

@@ -28,6 +28,11 @@ class TopicReports:
             self.refused += 1
             self._last = None
 
+    def take_over(self, other: TopicReports) -> None:
+        """Go on from what another has heard, unless more has been heard here."""
+        if self._last is None:
+            self._last = other._last
+
     def read(self, now_s: float) -> Health:
         last = self._last
         return last[1] if last and now_s - last[0] <= self._max_age_s else Health()

@@ -46,16 +46,17 @@ def open_source(config: SourceConfig) -> Source:
 
 
 class Pump:
-    """A thread that reads a source and offers its frames, at most ``max_fps`` a second.
+    """A thread that reads a source and offers its frames, at most ``max_fps()`` a second; 0: as they
+    come. It is asked again after each frame.
 
     ``offer(name, frame, captured_s)`` hands one in; ``on_end`` follows the last.
     """
 
-    def __init__(self, source: Source, offer: Callable, *, max_fps: float,
+    def __init__(self, source: Source, offer: Callable, *, max_fps: Callable[[], float],
                  stopping: threading.Event, on_end: Callable[[], None],
                  on_fatal: Callable[[BaseException], None]):
         self._source, self._offer, self._stopping = source, offer, stopping
-        self._period_s = 1 / max_fps if max_fps else 0.0
+        self._max_fps = max_fps
         self._on_end, self._on_fatal = on_end, on_fatal
         self._thread = threading.Thread(target=self._run, name="source", daemon=True)
 
@@ -74,8 +75,10 @@ class Pump:
                     return
                 self._offer(name, frame, captured_s)
                 # A slow source is not made up for by a burst.
-                next_s = max(next_s + self._period_s, captured_s)
-                if self._period_s and self._stopping.wait(max(0.0, next_s - time.monotonic())):
+                max_fps = self._max_fps()
+                period_s = 1 / max_fps if max_fps else 0.0
+                next_s = max(next_s + period_s, captured_s)
+                if period_s and self._stopping.wait(max(0.0, next_s - time.monotonic())):
                     return
             self._on_end()
         except BaseException as e:  # a thread that dies takes the process with it, loudly

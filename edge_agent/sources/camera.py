@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from split_core.errors import ConfigError, InputError
+from split_core.errors import ConfigError, SourceLost
 
 # A camera that gives nothing this often in a row is gone.
 _MAX_MISSES = 30
@@ -24,7 +24,7 @@ class CameraSource:
         self._cv2, self._path = cv2, path
         self._capture = cv2.VideoCapture(int(path) if path.isdigit() else path)
         if not self._capture.isOpened():
-            raise InputError(f"cannot open camera {path}: is it there, and may this user read"
+            raise SourceLost(f"cannot open camera {path}: is it there, and may this user read"
                              " it (group video)?")
         if "://" not in path:
             self._capture.set(cv2.CAP_PROP_FRAME_WIDTH, width)
@@ -42,4 +42,4 @@ class CameraSource:
             misses = 0
             yield f"camera-{number}", self._cv2.cvtColor(picture, self._cv2.COLOR_BGR2RGB)
             number += 1
-        raise InputError(f"camera {self._path} gave no picture {_MAX_MISSES} times in a row")
+        raise SourceLost(f"camera {self._path} gave no picture {_MAX_MISSES} times in a row")

@@ -10,14 +10,15 @@ from typing import Annotated
 
 import msgspec
 
-from split_core.errors import ConfigError
+from split_core.errors import ConfigError, UsageError
 from split_core.model.bundle import Bundle
 from split_core.wire.rungs import Rung
 
 # MobileNetV2 with all of its 66 cuts is 30 kB.
 MAX_PROFILE_BYTES = 1 << 20
 # An hour for one segment is a mistake, as is a payload of a terabyte.
-_Seconds = Annotated[float, msgspec.Meta(ge=0, le=3600)]
+_MOST_S = 3600.0
+_Seconds = Annotated[float, msgspec.Meta(ge=0, le=_MOST_S)]
 _Cut = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
 # Goes into a file name: no separators, and not too long.
 _Word = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,96}\Z")]
@@ -61,9 +62,24 @@ class Profile(msgspec.Struct, frozen=True):
         """Median time of segments ``first`` up to, not including, ``end``."""
         return sum(s.median_s for s in self.segments[first:end])
 
-    def coding(self, cut: int, rung: str) -> CodingTime | None:
-        """What a rung takes at a cut; None where that was not measured."""
-        return next((c for c in self.codings if (c.cut, c.rung) == (cut, rung)), None)
+    def scaled_to(self, span_s: float) -> Profile:
+        """The profile of a machine whose segments together take ``span_s``: every time by one
+        factor, within the bounds of a profile. Raises UsageError."""
+        known_s = self.span_s(0, len(self.segments))
+        if known_s <= 0:
+            raise UsageError("the profile says that the model takes no time; make one anew with"
+                             " `edge-agent profile`")
+        factor, replace = span_s / known_s, msgspec.structs.replace
+
+        def scaled(seconds: float) -> float:
+            return min(factor * seconds, _MOST_S)
+
+        return replace(
+            self, whole_s=scaled(self.whole_s),
+            segments=tuple(replace(t, median_s=scaled(t.median_s), spread_s=scaled(t.spread_s))
+                           for t in self.segments),
+            codings=tuple(replace(c, encode_s=scaled(c.encode_s), decode_s=scaled(c.decode_s))
+                          for c in self.codings))
 
     def matches(self, bundle: Bundle) -> bool:
         """Whether it speaks of this bundle, of all its segments and of no cut it lacks."""

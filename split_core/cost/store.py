@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 from pathlib import Path
 
 from split_core.cost.profile import MAX_PROFILE_BYTES, Profile, dump, load
 from split_core.errors import ConfigError
+from split_core.files import write_whole
 from split_core.model.bundle import Bundle
+from split_core.settings.places import default_state_dir
 
+__all__ = ["ProfileStore", "default_state_dir"]
 _log = logging.getLogger(__name__)
 
 
@@ -45,28 +46,5 @@ class ProfileStore:
     def save(self, profile: Profile) -> Path:
         """Keep a profile, whole or not at all. Raises ConfigError."""
         path = self.path(profile.bundle, profile.machine, profile.runtime, profile.threads)
-        part = path.with_name(f"{path.name}.{os.getpid()}.part")
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            part.write_bytes(dump(profile))
-            os.replace(part, path)
-        except OSError as e:
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
-            raise ConfigError(f"cannot write {path}: {e.strerror}") from None
+        write_whole(path, dump(profile), wrong=ConfigError)
         return path
-
-
-def default_state_dir(program: str) -> Path:
-    """Where ``program`` keeps what it may lose: systemd's $STATE_DIRECTORY, else its folder in
-    $XDG_STATE_HOME or ~/.local/state. Raises ConfigError."""
-    given = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
-    if given:
-        return Path(given)
-    base = os.environ.get("XDG_STATE_HOME", "")
-    if os.path.isabs(base):          # the specification: ignore relative ones
-        return Path(base) / program
-    try:
-        return Path.home() / ".local/state" / program
-    except RuntimeError:
-        raise ConfigError("no home folder to keep state in; set STATE_DIRECTORY") from None

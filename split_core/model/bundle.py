@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import mmap
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +31,15 @@ class Bundle:
     path: Path
     manifest: Manifest
     sha256: bytes                    # the bundle's id
+    stamp: tuple[int, ...] | None = None      # which file that was
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether another file lies there now. One that is gone is no other."""
+        try:
+            return _stamp_of(os.stat(self.path)) != self.stamp
+        except OSError:
+            return False
 
     @property
     def id_hex(self) -> str:
@@ -93,6 +103,10 @@ class Bundle:
                 f" {', '.join(map(str, self._cuts))}"
             ) from None
 
+    def raw_bytes(self, cut: int) -> int:
+        """What a cut's boundary weighs, as it is."""
+        return sum(s.nbytes for s in self.boundary(cut))
+
     def boundary(self, cut: int) -> tuple[TensorSpec, ...]:
         """The tensors that cross at ``cut``, in wire order."""
         return tuple(self.specs[name] for name in self.cut(cut).boundary)
@@ -117,6 +131,7 @@ def open_bundle(path: str | Path) -> Bundle:
     path = Path(path)
     try:
         with path.open("rb") as file:
+            stamp = _stamp_of(os.fstat(file.fileno()))
             # Not closed by hand: views of it live on in the traceback of a refusal.
             manifest, digest = verify(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ))
     except FileNotFoundError:
@@ -125,7 +140,13 @@ def open_bundle(path: str | Path) -> Bundle:
         raise BundleError(f"cannot read {path}: {e.strerror}") from None
     except ValueError:
         raise BundleError(f"{path} is empty") from None
-    return Bundle(path, manifest, digest)
+    except BundleError as e:
+        raise BundleError(f"{path}: {e}") from None
+    return Bundle(path, manifest, digest, stamp)
+
+
+def _stamp_of(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def is_bundle(data) -> bool:

@@ -18,6 +18,8 @@ from paho.mqtt import client as mqtt
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from split_core.errors import PermissionRefused
+from split_core.session import refusals
 from split_core.session.options import BrokerLimits, BrokerOptions
 from split_core.session.publication import Publication, Received
 from split_core.session.socket_recipe import rearm_quickack
@@ -27,6 +29,7 @@ _PROTOCOLS = {"5": mqtt.MQTTv5, "3.1.1": mqtt.MQTTv311}
 _SUCCESS = mqtt.MQTTErrorCode.MQTT_ERR_SUCCESS
 
 VERSION_REFUSED = 0x84
+NOT_AUTHORIZED = 0x87
 
 # QoS 1 messages under way at once; paho's own default. Brokers may ask for fewer (HiveMQ Edge:
 # 10) and close the connection of a client that sends more; paho does not look.
@@ -322,6 +325,10 @@ class Connection:
         if flags.is_disconnect_packet_from_server:
             text = f"the broker ended the connection: {_reason_text(reason, properties)}"
             code = reason.value
+        elif self.wire.ended_by is not None:
+            error = refusals.of_client(self.wire.ended_by, self._options.address)
+            text = str(error)
+            code = NOT_AUTHORIZED if isinstance(error, PermissionRefused) else None
         else:
             text, code = self.wire.ended or f"connection lost: {reason}", None
         self.events.append((self._listener.on_lost, (text, code)))

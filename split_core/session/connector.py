@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 import time
 from collections.abc import Callable
 from functools import partial
@@ -10,7 +9,7 @@ from typing import Protocol
 
 from split_core.errors import ConfigError, LinkDown, PermissionRefused, SplitError
 from split_core.session.backoff import Backoff, ProtocolChoice
-from split_core.session.connection import VERSION_REFUSED, Connection, Listener
+from split_core.session.connection import NOT_AUTHORIZED, VERSION_REFUSED, Connection, Listener
 from split_core.session.dial import Dial
 from split_core.session.guard import SessionStats, log
 from split_core.session.options import BrokerOptions
@@ -24,7 +23,7 @@ PROBE_TIMEOUT_S = 3.0
 
 # Reason codes that retrying soon will not change. First our login or rights: bad password, not
 # authorized, banned, bad authentication method.
-_PERMISSION_CODES = frozenset({0x86, 0x87, 0x8A, 0x8C})
+_PERMISSION_CODES = frozenset({0x86, NOT_AUTHORIZED, 0x8A, 0x8C})
 # Then what is set up wrongly: protocol version, client id, a client id in use elsewhere, a will
 # whose topic, size, retain flag or QoS the broker does not take, and "use another server".
 _SETUP_CODES = frozenset({VERSION_REFUSED, 0x85, 0x8E, 0x90, 0x95, 0x9A, 0x9B, 0x9C, 0x9D})
@@ -66,7 +65,8 @@ class Connector:
         self._reactor = reactor
         self._owner = owner
         self._stats = stats
-        self._context: ssl.SSLContext | None = options.tls.context() if options.tls else None
+        if options.tls is not None:
+            options.tls.context()  # what is wrong with the files is told at once, not at a dial
         self._backoff = Backoff(chance)
         self._protocol = ProtocolChoice(options.protocol)
         self._dial: Dial | None = None
@@ -78,7 +78,7 @@ class Connector:
         if self._cancelled:
             return
         name = f"dial-{self._client_id}"
-        self._dial = Dial(self._options, self._context, self._dialled, name)
+        self._dial = Dial(self._options, self._dialled, name)
         self._dial.start()
 
     def cancel(self) -> None:

@@ -11,15 +11,13 @@ import ssl
 import threading
 from collections.abc import Callable
 
-from split_core.errors import ConfigError, LinkDown, SplitError
+from split_core.errors import LinkDown, SplitError
+from split_core.session import refusals
 from split_core.session.options import BrokerOptions
 from split_core.session.socket_recipe import tune
 
 CONNECT_TIMEOUT_S = 3.0
 HANDSHAKE_TIMEOUT_S = 5.0
-
-# OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID: a board without a clock of its own boots in the past.
-_CERT_NOT_YET_VALID = 9
 
 
 class Dial:
@@ -28,14 +26,12 @@ class Dial:
     def __init__(
         self,
         options: BrokerOptions,
-        context: ssl.SSLContext | None,
         on_done: Callable[[Dial], None],
         name: str,
     ) -> None:
         self.error: SplitError | None = None
         self._sock: socket.socket | None = None
         self._options = options
-        self._context = context
         self._on_done = on_done
         self._lock = threading.Lock()
         self._cancelled = False
@@ -83,6 +79,8 @@ class Dial:
 
     def _connect(self) -> None:
         options = self._options
+        # Read anew each time: a renewed certificate is taken without a restart.
+        context = None if options.tls is None else options.tls.context()
         if options.unix_path is not None:
             targets = [(socket.AF_UNIX, str(options.unix_path))]
         else:
@@ -100,8 +98,8 @@ class Dial:
                 self._drop()
         else:
             raise LinkDown(f"cannot reach {options.address}: {_explain(failure)}")
-        if self._context is not None:
-            self._handshake(self._context)
+        if context is not None:
+            self._handshake(context)
 
     def _handshake(self, context: ssl.SSLContext) -> None:
         address = self._options.address
@@ -115,11 +113,9 @@ class Dial:
             )
             self._sock.do_handshake()
         except ssl.SSLCertVerificationError as e:
-            if e.verify_code == _CERT_NOT_YET_VALID:
-                raise LinkDown(
-                    f"certificate of {address} is not valid yet: is this machine's clock right?"
-                ) from e
-            raise ConfigError(f"certificate of {address}: {e.verify_message}") from e
+            raise refusals.of_server(e, address, self._options.host) from e
+        except ssl.SSLError as e:
+            raise refusals.of_client(e, address) from e
         except (OSError, ValueError) as e:
             raise LinkDown(f"TLS with {address}: {_explain(e)}") from e
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from split_core.errors import ConfigError, MessageError
+from split_core.session import refusals
 from split_core.session.publication import MAX_STRING_BYTES, Publication, packet_bytes
 
 PROTOCOLS = ("auto", "5", "3.1.1")
@@ -41,7 +43,7 @@ class TlsOptions:
                 context.load_cert_chain(self.cert_file, self.key_file, password="")
         except (OSError, ValueError) as e:
             names = [str(f) for f in (self.ca_file, self.cert_file, self.key_file) if f]
-            raise ConfigError(f"TLS files {', '.join(names)}: {e}") from e
+            raise ConfigError(refusals.of_files(e, ", ".join(names))) from e
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         return context
 
@@ -77,7 +79,7 @@ class BrokerOptions:
         if not (self.unix_path or self.tls or self.allow_plain or is_loopback(self.host)):
             raise ConfigError(
                 f"mqtt://{self.host} would send everything in the clear; use mqtts://,"
-                " or allow plain connections explicitly"
+                " or allow it with allow_plain = true (a command: --allow-plain)"
             )
 
     @classmethod
@@ -96,28 +98,31 @@ class BrokerOptions:
 
         A password in the URL is refused: URLs end up in process lists and logs.
         """
+        shown = _without_secrets(url)
         try:
             parts = urlsplit(url)
             port = parts.port
         except ValueError as e:
-            raise ConfigError(f"broker URL: {e}") from None
+            # Of a password with / ? or # in it, its first half would stand where a port does.
+            why = "it cannot be read; a password does not belong into it" if "@" in url else e
+            raise ConfigError(f"broker URL {shown!r}: {why}") from None
         if parts.password is not None:
             raise ConfigError("the broker URL holds a password; give it by file or environment")
         if parts.query or parts.fragment:
-            raise ConfigError(f"broker URL {url!r} holds more than scheme, host and port")
+            raise ConfigError(f"broker URL {shown!r} holds more than scheme, host and port")
         login = {"username": parts.username or username, "password": password}
         common = {"keepalive_s": keepalive_s, "protocol": protocol, "allow_plain": allow_plain}
         if parts.scheme == "mqtt+unix":
             if parts.netloc.rpartition("@")[2] or not parts.path:
-                raise ConfigError(f"broker URL {url!r}, expected mqtt+unix:///absolute/path")
+                raise ConfigError(f"broker URL {shown!r}, expected mqtt+unix:///absolute/path")
             return cls(unix_path=Path(parts.path), tls=tls, **login, **common)
         if parts.scheme not in DEFAULT_PORTS or parts.path not in ("", "/"):
             raise ConfigError(
-                f"broker URL {url!r}, expected mqtt://host:port, mqtts://host:port or"
+                f"broker URL {shown!r}, expected mqtt://host:port, mqtts://host:port or"
                 " mqtt+unix:///path"
             )
         if parts.scheme == "mqtt" and tls is not None:
-            raise ConfigError(f"TLS files are given but {url} is plain; use mqtts://")
+            raise ConfigError(f"TLS files are given but {shown} is plain; use mqtts://")
         if parts.scheme == "mqtts":
             tls = tls or TlsOptions()
         if port is None:
@@ -163,6 +168,14 @@ class BrokerLimits:
         if publication.retain and not self.retain_available:
             raise MessageError(f"{publication.topic}: the broker does not keep retained messages")
         return size
+
+
+def _without_secrets(url: str) -> str:
+    """A URL as it may be shown: without what may be a user's name or password, or a query."""
+    scheme, mark, rest = url.partition("://")
+    if not mark:
+        return url if "@" not in url and "?" not in url else "..."
+    return scheme + mark + re.split(r"[?#]", rest.rpartition("@")[2])[0]
 
 
 def is_loopback(host: str) -> bool:

@@ -30,6 +30,7 @@ class Wire:
         self.received_bytes = 0
         self.sent_bytes = 0
         self.ended: str | None = None
+        self.ended_by: ssl.SSLError | None = None        # what the broker said in TLS, if it did
         self.keep_open = False  # set before DISCONNECT, so that paho's close() is ours to do
         self._ahead = memoryview(b"")
         self._poll = select.poll()
@@ -55,7 +56,7 @@ class Wire:
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise
         except OSError as e:
-            self.ended = self.ended or f"connection lost: {e}"
+            self._end(e)
             raise
         if not data:
             self.ended = self.ended or "closed by the broker"
@@ -69,10 +70,15 @@ class Wire:
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise
         except OSError as e:
-            self.ended = self.ended or f"connection lost: {self._last_word() or e}"
+            self._end(self._last_word() or e)
             raise
         self.sent_bytes += sent
         return sent
+
+    def _end(self, error: OSError) -> None:
+        if self.ended is None:
+            self.ended = f"connection lost: {error}"
+            self.ended_by = error if isinstance(error, ssl.SSLError) else None
 
     def _last_word(self) -> ssl.SSLError | None:
         """Why TLS was ended. "Certificate required" comes after a handshake that looked fine,

@@ -17,9 +17,13 @@ from split_core.errors import MessageError
 from split_core.wire.messages import U32_MAX, Kind
 
 MAGIC = b"SPLT"
-VERSION_WRITTEN = 1
-VERSIONS_ACCEPTED = (1,)
+# Version 2 is version 1 with flags where reserved bytes were. It is written only where a flag is
+# needed, so that a peer of the release before understands all else.
+PLAIN_VERSION, SEALED_VERSION = 1, 2
+VERSIONS_ACCEPTED = (PLAIN_VERSION, SEALED_VERSION)
+_SEALED = 1
 _HEADER = struct.Struct("<4sBBHIII")
+_PREFIX = struct.Struct("<4sBBH")        # of the header: what all chunks of a message share
 _CRC = struct.Struct("<I")
 HEADER_BYTES = _HEADER.size + _CRC.size
 # A frame larger than this would take minutes on the links this is for.
@@ -36,18 +40,27 @@ class Chunk:
     message_bytes: int
     offset: int
     data: memoryview
+    sealed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A whole message. ``first_s`` is when its first chunk arrived."""
+    """A whole message. ``first_s`` is when its first chunk arrived; the body of a sealed one
+    has to be opened first (`crypto.sealed`)."""
 
     kind: Kind
     body: memoryview
     first_s: float
+    sealed: bool = False
 
 
-def push_chunks(kind: Kind, message_id: int, body: bytes, chunk_bytes: int) -> Iterator[bytes]:
+def sealed_prefix(kind: Kind) -> bytes:
+    """What the chunks of a sealed message begin with; authenticated with its body."""
+    return _PREFIX.pack(MAGIC, SEALED_VERSION, kind, _SEALED)
+
+
+def push_chunks(kind: Kind, message_id: int, body: bytes, chunk_bytes: int, *,
+                sealed: bool = False) -> Iterator[bytes]:
     """A message's publishes in order, none larger than ``chunk_bytes``, header included."""
     if len(body) > MAX_MESSAGE_BYTES:
         raise MessageError(f"message of {len(body)} bytes, at most {MAX_MESSAGE_BYTES}")
@@ -55,10 +68,10 @@ def push_chunks(kind: Kind, message_id: int, body: bytes, chunk_bytes: int) -> I
     if room <= 0:
         raise MessageError(f"chunks of {chunk_bytes} bytes leave no room beside a header"
                            f" of {HEADER_BYTES}")
+    version, flags = (SEALED_VERSION, _SEALED) if sealed else (PLAIN_VERSION, 0)
     view = memoryview(body)
     for offset in range(0, max(len(body), 1), room):
-        head = _HEADER.pack(MAGIC, VERSION_WRITTEN, kind, 0, message_id & U32_MAX, len(body),
-                            offset)
+        head = _HEADER.pack(MAGIC, version, kind, flags, message_id & U32_MAX, len(body), offset)
         data = view[offset : offset + room]
         yield b"".join((head, _CRC.pack(zlib.crc32(data, zlib.crc32(head))), data))
 
@@ -67,7 +80,7 @@ def pull_chunk(buf: bytes) -> Chunk:
     """Check and read one publish. Raises MessageError."""
     if len(buf) < HEADER_BYTES:
         raise MessageError(f"chunk of {len(buf)} bytes, its header alone has {HEADER_BYTES}")
-    magic, version, kind, reserved, message_id, message_bytes, offset = _HEADER.unpack_from(buf)
+    magic, version, kind, flags, message_id, message_bytes, offset = _HEADER.unpack_from(buf)
     if magic != MAGIC:
         raise MessageError(f"chunk starts with {magic!r}, wanted {MAGIC!r}")
     if version not in VERSIONS_ACCEPTED:
@@ -78,15 +91,15 @@ def pull_chunk(buf: bytes) -> Chunk:
     found = zlib.crc32(data, zlib.crc32(view[: _HEADER.size]))
     if crc != found:
         raise MessageError(f"chunk checksum {crc:08x}, its bytes give {found:08x}")
-    if reserved:
-        raise MessageError(f"chunk: reserved field is {reserved}, wanted 0")
+    if flags & ~(_SEALED if version == SEALED_VERSION else 0):
+        raise MessageError(f"chunk: flags {flags:#06x}, unknown in version {version}")
     if message_bytes > MAX_MESSAGE_BYTES:
         raise MessageError(f"message of {message_bytes} bytes, at most {MAX_MESSAGE_BYTES}")
     if len(data) > message_bytes - offset or (not data and message_bytes):
         raise MessageError(f"chunk of {len(data)} bytes at {offset} in a message of"
                            f" {message_bytes}")
     try:
-        return Chunk(Kind(kind), message_id, message_bytes, offset, data)
+        return Chunk(Kind(kind), message_id, message_bytes, offset, data, flags == _SEALED)
     except ValueError:
         raise MessageError(f"unknown message kind {kind}") from None
 
@@ -125,14 +138,14 @@ class Reassembler:
             self._drop(sender)
             raise
         if chunk.offset == 0 and len(chunk.data) == chunk.message_bytes:
-            return Message(chunk.kind, chunk.data, now_s)
+            return Message(chunk.kind, chunk.data, now_s, chunk.sealed)
         partial = self._partials.setdefault(sender, _Partial(chunk, now_s))
         partial.data += chunk.data
         self._held += len(chunk.data)
         if len(partial.data) < chunk.message_bytes:
             return None
         self._forget(sender)
-        return Message(chunk.kind, memoryview(partial.data), partial.first_s)
+        return Message(chunk.kind, memoryview(partial.data), partial.first_s, chunk.sealed)
 
     def sweep(self, now_s: float) -> None:
         """Forget messages whose sender stopped half way."""
@@ -147,9 +160,9 @@ class Reassembler:
                 self._drop(sender)        # its sender gave the old message up; so do we
         elif partial is None:
             raise MessageError(f"stray chunk at {chunk.offset} of message {chunk.message_id}")
-        elif (partial.chunk.message_id, partial.chunk.kind, partial.chunk.message_bytes,
-              len(partial.data)) != (chunk.message_id, chunk.kind, chunk.message_bytes,
-                                  chunk.offset):
+        elif (partial.chunk.message_id, partial.chunk.kind, partial.chunk.sealed,
+              partial.chunk.message_bytes, len(partial.data)) != (
+                  chunk.message_id, chunk.kind, chunk.sealed, chunk.message_bytes, chunk.offset):
             raise MessageError(
                 f"gap: chunk at {chunk.offset} of message {chunk.message_id}, wanted"
                 f" {len(partial.data)} of message {partial.chunk.message_id}"

@@ -54,6 +54,7 @@ _BLOB_REQUEST = struct.Struct("<32sQI")
 _BLOB_PART = struct.Struct("<32sQQ")
 _REFINEMENT_REQUEST = struct.Struct("<QIfI")
 _REFINEMENT = struct.Struct("<QIII")
+_ABOUT = struct.Struct("<QI")
 FRAME_HEADER_BYTES = _FRAME.size
 
 # Longest explanation a refusal carries; what matters is the reason code.
@@ -210,6 +211,14 @@ def pull_refinement(buf: memoryview) -> Refinement:
                                                                      "refinement")
     _want_rest("refinement", payload_bytes, payload)
     return Refinement(session, frame_id, budget_us, payload)
+
+
+def frame_id_of(buf: memoryview) -> int:
+    """The frame that a result, a refusal or a refinement request is about: all of them begin
+    with session and frame. Raises MessageError."""
+    if len(buf) < _ABOUT.size:
+        raise MessageError(f"message of {len(buf)} bytes, session and frame have {_ABOUT.size}")
+    return _ABOUT.unpack_from(buf)[1]
 
 
 def push_refusal(m: Refusal) -> bytes:

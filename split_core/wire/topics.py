@@ -15,13 +15,16 @@ from split_core.errors import ConfigError
 DEFAULT_ROOT = "si/v1"
 POOL = "_pool"
 _NODE = re.compile(r"[A-Za-z0-9.-][A-Za-z0-9._-]{0,63}")
+# The inbox of a worker named up would match {root}/+/up/#, which everybody may read who looks
+# after the devices.
+_LEVELS = ("up", "dn", "in")
 
 
 def check_node_id(node: str) -> str:
     """A node's id, which is a topic level, an MQTT user name and a certificate's CN."""
-    if not _NODE.fullmatch(node):
+    if not _NODE.fullmatch(node) or node in _LEVELS:
         raise ConfigError(f"id {node!r}: wanted 1 to 64 of A-Z a-z 0-9 . _ -, not starting"
-                          " with _")
+                          f" with _, and none of {', '.join(_LEVELS)}")
     return node
 
 
@@ -55,6 +58,21 @@ class Topics:
     def device_up(self, device: str, channel: str) -> str:
         """status, info, plan, health, event, result."""
         return f"{self.root}/{device}/up/{channel}"
+
+    def devices_filter(self, channel: str) -> str:
+        """A channel of all devices."""
+        return f"{self.root}/+/up/{channel}"
+
+    def device_command(self, device: str, name: str) -> str:
+        """policy, bounds, reload, health, model."""
+        return f"{self.root}/{device}/dn/cmd/{name}"
+
+    def device_commands_filter(self, device: str) -> str:
+        return f"{self.root}/{device}/dn/cmd/+"
+
+    def device_reply(self, device: str, name: str) -> str:
+        """Where a command is answered that names no response topic."""
+        return f"{self.root}/{device}/up/reply/{name}"
 
     def device_inbox(self, device: str, sender: str) -> str:
         return f"{self.root}/{device}/dn/in/{sender}"
@@ -97,9 +115,44 @@ class Topics:
                 return Inbox(worker, sender)
         return None
 
+    def parse_command(self, topic: str) -> tuple[str, str] | None:
+        """The device and command that a topic is; None for any other."""
+        match self._levels(topic):
+            case [str(device), "dn", "cmd", str(name)] if device != POOL:
+                return device, name
+        return None
+
+    def parse_reply(self, topic: str) -> str | None:
+        """The device that may reply there, for a topic {root}/_reply/{who asks}/{device} or one
+        below it; None for any other."""
+        match self._levels(topic):
+            case ["_reply", str(_), str(device), *_] if device != POOL:
+                return device
+        return None
+
+    def parse_device_up(self, topic: str) -> tuple[str, str] | None:
+        """The device and channel that a topic is; None for any other."""
+        match self._levels(topic):
+            case [str(device), "up", str(channel)] if device != POOL:
+                return device, channel
+        return None
+
     def parse_worker_up(self, topic: str) -> tuple[str, str] | None:
         """The worker and channel that a topic is; None for any other."""
         match self._levels(topic):
             case [str(pool), str(worker), "up", str(channel)] if pool == POOL:
                 return worker, channel
         return None
+
+
+def matches(topic_filter: str, topic: str) -> bool:
+    """Whether a filter's subscriber gets a topic (MQTT 5, section 4.7)."""
+    wanted, levels = topic_filter.split("/"), topic.split("/")
+    if topic.startswith("$") and wanted[0] in ("+", "#"):
+        return False
+    for i, level in enumerate(wanted):
+        if level == "#":
+            return True
+        if i >= len(levels) or level not in ("+", levels[i]):
+            return False
+    return len(wanted) == len(levels)

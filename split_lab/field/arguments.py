@@ -30,6 +30,9 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
                          help="nothing moves either way")
     command.add_argument("--device-time", metavar="MS",
                          help="stretch computing to a board on which the whole model takes this")
+    command.add_argument("--profile", metavar="FILE",
+                         help="segment times of another machine, made by `edge-agent profile"
+                              " --json` there (default: of this one)")
     command.add_argument("--deadline", metavar="MS", help="(default: as configured, or 1000 ms)")
     command.add_argument("--period", metavar="T", help="between frames of an arm (default: a"
                          " second, or a quarter more than the whole model takes)")

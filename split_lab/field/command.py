@@ -13,7 +13,7 @@ import msgspec
 
 from edge_agent.config import AgentConfig, ModelConfig, load_config
 from edge_agent.planner.candidates import options_of
-from edge_agent.profiles import device_profile
+from edge_agent.profiles import device_profile, given_profile
 from split_core.errors import UsageError
 from split_core.model.bundle import open_bundle
 from split_core.quantities import parse_seconds
@@ -99,7 +99,8 @@ def _trial(args) -> Trial:
         args.link, rtt_s=parse_seconds(args.rtt, "--rtt"),
         jitter_s=parse_seconds(args.jitter, "--jitter"), outages=_spans(args.outage),
         black_holes=_spans(args.black_hole), seed=args.seed) if args.link else None
-    device = device_profile(config, bundle)
+    device = given_profile(args.profile, bundle) if args.profile else device_profile(
+        config, bundle)
     device_s = _some_time(args.device_time, "--device-time") if args.device_time else None
     whole_s = device_s or device.span_s(0, len(device.segments))
     return Trial(

@@ -21,7 +21,7 @@ from edge_agent.state import ExplicitState
 from edge_agent.workers import Workers
 from split_core.model.bundle import Bundle
 from split_lab.field.link_spec import LinkSpec
-from split_lab.field.records import FrameRow
+from split_lab.field.records import FrameRow, busy_s
 from split_lab.field.virtual import (
     WORKER, Board, PayloadSizes, VirtualCondition, VirtualEncoder, VirtualNode, VirtualRunner,
     VirtualTime, VirtualWorker, worker_ready,
@@ -153,9 +153,7 @@ class VirtualDevice:
              stages: dict[str, float], nbytes: int, kl: float | None = None) -> None:
         total_s = self.time.now_s - frame.captured_s
         answered = outcome not in (Outcome.DROPPED, Outcome.FAILED)
-        cpu_s = 1e-3 * sum(stages.get(k, 0.0) for k in ("head", "encode", "fallback"))
-        if plan.race and outcome is Outcome.REMOTE:
-            cpu_s = total_s - 1e-3 * stages.get("wait", 0.0)
+        cpu_s = busy_s(stages, 1e3 * total_s, raced=plan.race and outcome is Outcome.REMOTE)
         self.rows.append(FrameRow(
             self.arm, frame.frame_id, frame.captured_s, outcome.value, reason,
             not answered or total_s > self.setting.deadline_s, 1e3 * total_s, plan.cut,

@@ -28,10 +28,8 @@ from collections import deque
 from collections.abc import Callable
 
 from split_lab.field.link_spec import LinkSpec
-from split_lab.field.uplink import OPPORTUNITY_BYTES, Uplink
+from split_lab.field.uplink import OPPORTUNITY_BYTES, QUEUE_BYTES, Uplink
 
-# At 1 Mbit/s a quarter of a second.
-QUEUE_BYTES = 32_000
 # Small, so that a sender's kernel soon knows of a slow link. The kernel doubles it.
 BUFFER_BYTES = 8_192
 READ_BYTES = 16_384
@@ -39,7 +37,6 @@ READ_BYTES = 16_384
 HELD_BYTES = 1_000_000
 # Bytes that leave within so long are passed on together: at most 500 wake-ups a second.
 GRAIN_S = 0.002
-BIN_S = 0.1
 CONNECT_WITHIN_S = 2.0
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 # What a direction carries besides bytes: the end of its stream, and a reset.
@@ -54,7 +51,6 @@ class Emulator:
         self.accepted = 0
         self._target_port = target_port
         self._queue_bytes = queue_bytes
-        self._bins: dict[int, int] = {}
         self._connections: list[_Connection] = []
         self._watched: dict[socket.socket, int] = {}
         # select, not epoll: its timeout is in microseconds, epoll's in milliseconds.
@@ -90,20 +86,6 @@ class Emulator:
     def cut(self) -> None:
         """Reset all connections, towards both ends; returns when it is done."""
         self._order(self._cut)
-
-    def delivered(self) -> list[tuple[float, int]]:
-        """What arrived over the uplink: bytes, in bins of 0.1 s named by their start."""
-        return [(bin_ * BIN_S, nbytes) for bin_, nbytes in sorted(self._bins.copy().items())]
-
-    def delivered_bytes(self, t0_s: float, t1_s: float) -> int:
-        """What arrived over the uplink in the bins from `t0_s` until before `t1_s`."""
-        first, last = (round(t_s / BIN_S) for t_s in (t0_s, t1_s))
-        return sum(n for bin_, n in self._bins.copy().items() if first <= bin_ < last)
-
-    @property
-    def peak_queue_bytes(self) -> int:
-        """The most that ever waited at the uplink's bottleneck."""
-        return self._up.peak_bytes
 
     def close(self) -> None:
         """End everything and join the thread."""
@@ -154,7 +136,6 @@ class Emulator:
         self._t0_s = t0_s
         self._up = _Line(self.spec.uplink(), t0_s, self._queue_bytes)
         self._down = _Line(self.spec.downlink(), t0_s, self._queue_bytes)
-        self._bins.clear()
         for connection in self._connections:
             for flow, line in zip(connection.flows, (self._up, self._down), strict=True):
                 flow.line = line
@@ -249,7 +230,6 @@ class Emulator:
         """Hand over what has arrived."""
         if connection.closed:
             return
-        arrived = 0
         while flow.held and flow.held[0][0] <= now_s:
             data = flow.held.popleft()[1]
             if data is _RESET:
@@ -258,10 +238,6 @@ class Emulator:
             if data == _END:
                 flow.ending = True
             flow.due += data
-            arrived += len(data)
-        if arrived and flow.line is self._up:
-            bin_ = math.floor((now_s - self._t0_s) / BIN_S)
-            self._bins[bin_] = self._bins.get(bin_, 0) + arrived
         try:
             if flow.due:
                 sent = flow.sink.send(flow.due)
@@ -307,7 +283,6 @@ class _Line:
 
     def __init__(self, model: Uplink, t0_s: float, queue_bytes: int) -> None:
         self.model = model
-        self.peak_bytes = 0
         self._t0_s = t0_s
         self._queue_bytes = queue_bytes
 
@@ -325,7 +300,6 @@ class _Line:
         """Queue bytes; in which pieces they arrive, and when."""
         at_s = now_s - self._t0_s
         pieces = self.model.send_pieces(nbytes, at_s, GRAIN_S)
-        self.peak_bytes = max(self.peak_bytes, self.model.backlog_bytes(at_s))
         return [(piece, self._t0_s + self.model.arrives_s(left_s)) for piece, left_s in pieces]
 
     def mark_arrives_s(self, now_s: float) -> float:

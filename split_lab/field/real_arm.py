@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import threading
 import time
 from dataclasses import dataclass, replace
@@ -21,10 +20,11 @@ from edge_agent.planner.candidates import Option
 from split_core.cost.inputs import load_inputs
 from split_core.cost.measure import plausible_inputs
 from split_core.errors import LinkDown
+from split_core.files import write_whole
 from split_lab.field.emulator import Emulator
 from split_lab.field.peer import TIMEOUT_S, PeerPolicy
-from split_lab.field.records import FrameRow
-from split_lab.field.stretch import SlowAgent
+from split_lab.field.records import FrameRow, busy_s
+from split_lab.field.stretch import SlowMachine
 from split_lab.field.trial import Trial, energy_of, peer_policy
 from split_lab.field.virtual_run import teach_peer
 
@@ -73,6 +73,7 @@ class RealArm:
             config = msgspec.structs.replace(
                 config, broker=msgspec.structs.replace(config.broker, url=url))
         self._peer: PeerPolicy | None = peer_policy(trial) if task.arm == "peer" else None
+        self._peer_lock = threading.Lock()
         self._energy = energy_of(trial)
         self.rows: list[FrameRow] = []
         self._ended = threading.Event()
@@ -80,10 +81,8 @@ class RealArm:
         self._t0_s = time.monotonic()
         self._drawn_j = 0.0
         board = trial.board
-        if trial.device_s is None:
-            self.agent = EdgeAgent(config, self._on_answer)
-        else:
-            self.agent = SlowAgent(config, board, trial.device, self._on_answer)
+        machine = None if trial.device_s is None else SlowMachine(board, trial.board_profile)
+        self.agent = EdgeAgent(config, self._on_answer, machine=machine)
         samples = load_inputs(trial.bundle, task.inputs) if task.inputs else list(
             plausible_inputs(trial.bundle))
         self._inputs = samples
@@ -105,8 +104,9 @@ class RealArm:
         trial, self._t0_s = self._trial, t0_s
         if self.emulator is not None:
             self.emulator.start(t0_s)
-        if self._task.arm == "peer":
-            self._next_peer_plan()
+        if self._peer is not None:
+            with self._peer_lock:
+                self._next_peer_plan()
         battery_s = 0.0
         for index in range(trial.frames):
             offer_s = t0_s + self._task.phase_s + index * trial.period_s
@@ -129,8 +129,9 @@ class RealArm:
             self._drawn_j += row.energy_j
             done = len(self.rows) >= self._trial.frames
         if self._peer is not None:
-            teach_peer(self._peer, row, self._trial, self._rtt_s)
-            self._next_peer_plan()
+            with self._peer_lock:            # several threads end frames
+                teach_peer(self._peer, row, self._trial, self._rtt_s)
+                self._next_peer_plan()
         if done:
             self._ended.set()
 
@@ -146,13 +147,11 @@ class RealArm:
     def _row(self, a: Answer) -> FrameRow:
         answered = a.outputs is not None
         stages = dict(a.stages_ms)
-        cpu_ms = sum(stages.get(k, 0.0) for k in ("head", "encode", "fallback"))
-        if a.raced and a.outcome == "remote":
-            cpu_ms = a.total_ms - stages.get("wait", 0.0)
+        cpu_s = busy_s(stages, a.total_ms, raced=a.raced and a.outcome == "remote")
         return FrameRow(
             self._task.arm, int(a.source), a.captured_s - self._t0_s, a.outcome.value, a.reason,
             not answered or a.total_ms > 1e3 * self._trial.deadline_s, a.total_ms, a.cut, a.rung,
-            a.worker, a.payload_bytes, self._energy.frame_j(1e-3 * cpu_ms, a.payload_bytes),
+            a.worker, a.payload_bytes, self._energy.frame_j(cpu_s, a.payload_bytes),
             a.predicted_kl, a.plan_id, stages)
 
     def _write_battery(self, at_s: float) -> None:
@@ -163,10 +162,8 @@ class RealArm:
         with self._lock:
             drawn_wh = (battery.base_w * at_s + self._drawn_j) / 3600
         left_wh = max(0.0, battery.capacity_wh * battery.left_ratio - drawn_wh)
-        path = battery_path(self._task.folder)
-        part = path.with_name(path.name + ".part")
-        part.write_text(json.dumps({"battery_wh": left_wh, "mains": False}))
-        os.replace(part, path)
+        write_whole(battery_path(self._task.folder),
+                    json.dumps({"battery_wh": left_wh, "mains": False}))
 
 
 def battery_path(folder: Path) -> Path:
@@ -188,7 +185,8 @@ def _config(task: ArmTask) -> AgentConfig:
         option.cut, option.rung, base.plan.worker)
     policy, energy, sensors = base.policy, base.energy, base.sensors
     if adaptive:
-        policy = edit(policy, journal=str(journal_path(task.folder)))
+        # The report is made from all of it.
+        policy = edit(policy, journal=str(journal_path(task.folder)), journal_mb=1e6)
     if adaptive and trial.battery is not None:
         b = trial.battery
         energy = edit(energy, until=None, hours=b.hours, j_per_cpu_s=b.j_per_cpu_s,

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_agent.agent import default_cut, default_rung
+from edge_agent.deployment import default_cut, default_rung
 from edge_agent.control import JournalEntry
 from edge_agent.decisions import read_journal, state_of
 from edge_agent.planner.candidates import Option
@@ -183,7 +183,7 @@ def _decisions(trial: Trial, folder: Path,
     """From the adaptive arm's journal; what was decided before the first frame is left out."""
     import msgspec
 
-    from edge_agent.belief.transfers import weighted_median
+    from edge_agent.belief.transfers import quantile_of
     from edge_agent.planner.decide import Decision
     from edge_agent.planner.explore import Probe
 
@@ -208,6 +208,6 @@ def _decisions(trial: Trial, folder: Path,
             for reason, switched in rows]
         if at_s - linked_s >= 1.0:
             linked_s = at_s
-            believed = 8 / weighted_median([(s.s_per_byte, s.weight) for s in state.scenarios])
+            believed = 8 / quantile_of(state.scenarios, 0.5)
             link.append(LinkRow(at_s, believed, rate and rate.mean_bps(at_s, at_s + 1.0)))
     return decisions, link

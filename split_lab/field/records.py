@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
@@ -25,6 +26,13 @@ class FrameRow:
     plan_id: int = 0
     # wait, head, encode, link, queue, decode, tail, reply, fallback; ms, in order
     stages_ms: dict[str, float] = field(default_factory=dict)
+
+
+def busy_s(stages_ms: Mapping[str, float], total_ms: float, *, raced: bool) -> float:
+    """How long the device computed for a frame; ``raced``: it did until the answer came."""
+    if raced:
+        return 1e-3 * (total_ms - stages_ms.get("wait", 0.0))
+    return 1e-3 * sum(stages_ms.get(k, 0.0) for k in ("head", "encode", "fallback"))
 
 
 @dataclass(frozen=True, slots=True)

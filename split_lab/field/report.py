@@ -11,11 +11,11 @@ import csv
 import io
 import json
 import math
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from split_core.errors import UsageError
+from split_core.errors import SplitError, UsageError
+from split_core.files import write_whole
 from split_lab.field.page import page
 from split_lab.field.records import FieldRun
 from split_lab.field.summary import summarize
@@ -37,10 +37,10 @@ def write_report(run: FieldRun, folder: Path) -> Path:
              "summary.json": json.dumps(summarize(run), indent=1, allow_nan=False) + "\n",
              "report.html": page(run, plots(run))}
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
-            _write_whole(folder / name, text)
-    except OSError as e:
+            # What is no character (half a surrogate pair) must not cost the report.
+            write_whole(folder / name, text.encode("utf-8", "replace"))
+    except SplitError as e:
         raise UsageError(f"cannot write the report to {folder}: {e}") from None
     return folder / "report.html"
 
@@ -86,10 +86,3 @@ def _cell(value):
         # A tenth of a millisecond within a day, and no tails such as 0.30000000000000004.
         return f"{value:.9g}" if math.isfinite(value) else ""
     return value
-
-
-def _write_whole(file: Path, text: str) -> None:
-    # What is no character (half a surrogate pair) must not cost the report.
-    part = file.with_name(file.name + ".part")
-    part.write_bytes(text.encode("utf-8", "replace"))
-    os.replace(part, file)

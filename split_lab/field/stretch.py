@@ -10,12 +10,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-import msgspec
-
-from edge_agent.agent import EdgeAgent
+from edge_agent.config import AgentConfig
 from edge_agent.encoder import Encoder
 from edge_agent.frames import Plan
+from edge_agent.machine import Machine
+from edge_agent.segment_times import SegmentTimes
 from split_core.cost.profile import Profile
+from split_core.model.bundle import Bundle
 from split_core.model.runner import Runner
 from split_lab.field.virtual import Board
 
@@ -46,41 +47,26 @@ class SlowEncoder(Encoder):
         return encoded
 
 
-class SlowAgent(EdgeAgent):
-    """An agent on the board that is meant. Keeps no profile: that of this machine stays."""
+class SlowMachine(Machine):
+    """The board that is meant. Keeps no profile: that of this machine stays."""
 
-    def __init__(self, config, board: Board, profile: Profile, on_answer=None):
-        self._board, self._given = board, profile
-        super().__init__(config, on_answer)
+    def __init__(self, board: Board, profile: Profile):
+        """``profile``: the board's."""
+        self._board, self._profile = board, profile
 
-    def _new_runner(self) -> Runner:
-        runner = SlowRunner(self.bundle, runtime=self.config.model.runtime,
-                            threads=self.config.model.threads)
+    def runner(self, bundle: Bundle, config: AgentConfig) -> Runner:
+        runner = SlowRunner(bundle, runtime=config.model.runtime, threads=config.model.threads)
         runner.board = self._board
         return runner
 
-    def _new_encoder(self) -> Encoder:
-        return SlowEncoder(self.bundle, self._board)
+    def encoder(self, bundle: Bundle) -> Encoder:
+        return SlowEncoder(bundle, self._board)
 
-    def _load_profile(self) -> Profile:
-        return stretched(self._given, self._board)
+    def load_profile(self, bundle: Bundle, config: AgentConfig) -> Profile:
+        return self._profile
 
-    def _keep_profile(self, profile: Profile) -> None:
+    def keep_profile(self, profile: Profile, times: SegmentTimes, config: AgentConfig) -> None:
         """Not what this machine takes."""
-
-
-def stretched(profile: Profile, board: Board) -> Profile:
-    """A profile as it would be on the board."""
-    factor = sum(board.segment_s) / profile.span_s(0, len(profile.segments))
-    replace = msgspec.structs.replace
-    return replace(
-        profile,
-        segments=tuple(replace(t, median_s=s, spread_s=min(3600.0, factor * t.spread_s))
-                       for t, s in zip(profile.segments, board.segment_s)),
-        codings=tuple(replace(c, encode_s=min(3600.0, factor * c.encode_s),
-                              decode_s=min(3600.0, factor * c.decode_s))
-                      for c in profile.codings),
-        whole_s=sum(board.segment_s))
 
 
 def _sleep_until(when_s: float) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from edge_agent.planner.profiled import encode_times, service_times
+from edge_agent.planner.profiled import service_times
 from edge_agent.belief.beliefs import payload_bytes
 from edge_agent.config import AgentConfig
 from edge_agent.frames import Plan
@@ -23,7 +23,7 @@ from split_lab.field.arguments import ARMS
 from split_lab.field.device import Setting
 from split_lab.field.link_spec import LinkSpec
 from split_lab.field.peer import PeerPolicy
-from split_lab.field.virtual import Board, PayloadSizes
+from split_lab.field.virtual import OVERHEAD_S, Board, PayloadSizes
 
 # The peer's worker is ahead by so much: what two machines without a time service are apart after
 # a few days, and less than what a board without a clock wakes up with.
@@ -79,7 +79,7 @@ class Trial:
     battery: BatteryFile | None = None
     seed: int = 1
     skew_s: float = SKEW_S
-    overhead_s: float = 0.0008
+    overhead_s: float = OVERHEAD_S
     left_out: tuple[str, ...] = ()   # arms that would send what the policy forbids
 
     @property
@@ -89,12 +89,13 @@ class Trial:
     @property
     def board(self) -> Board:
         """What things take on the board that is meant."""
-        encode_s = dict(encode_times(self.device, self.options))
-        for coding in self.device.codings:
-            encode_s.setdefault((coding.cut, coding.rung), coding.encode_s)
-        board = Board(tuple(t.median_s for t in self.device.segments), encode_s,
-                      service_times(self.worker, self.bundle), self.overhead_s)
-        return board if self.device_s is None else board.scaled_to(self.device_s)
+        return Board.of(self.board_profile, self.options,
+                        service_times(self.worker, self.bundle), self.overhead_s)
+
+    @property
+    def board_profile(self) -> Profile:
+        """The device slowed down to the board that is meant. The worker stays as it is."""
+        return self.device if self.device_s is None else self.device.scaled_to(self.device_s)
 
     def notes(self) -> list[str]:
         """What a report has to say of the arms."""
@@ -113,7 +114,7 @@ class Trial:
                        self.deadline_s, self.period_s, self.frames, energy)
 
     def _raw(self) -> dict[tuple[int, str], float]:
-        return {(e.cut, RAW.name): payload_bytes(self.bundle, e.cut, RAW.name)
+        return {(e.cut, RAW.name): self.bundle.raw_bytes(e.cut)
                 for e in self.bundle.manifest.cuts[:-1]}
 
     def settings(self) -> dict[str, object]:
@@ -166,8 +167,7 @@ def peer_policy(trial: Trial) -> PeerPolicy:
     board = trial.board
     ends = [*board.worker_s, 0.0]
     return PeerPolicy(
-        [*(sum(s.nbytes for s in trial.bundle.boundary(e.cut))
-           for e in trial.bundle.manifest.cuts[:-1]), 0],
+        [*(trial.bundle.raw_bytes(e.cut) for e in trial.bundle.manifest.cuts[:-1]), 0],
         list(board.segment_s),
         [max(a - b, 0.0) for a, b in zip(ends, ends[1:])][:len(board.segment_s)],
         trial.skew_s, random.Random(trial.seed))

@@ -19,6 +19,8 @@ import numpy as np
 
 # What mahimahi's traces call one delivery opportunity: a full packet.
 OPPORTUNITY_BYTES = 1500
+# What a modest modem holds: at 1 Mbit/s a quarter of a second.
+QUEUE_BYTES = 32_000
 # Stands for "no limit": 30 kB take 24 us, and positions keep their precision for days.
 UNLIMITED_BPS = 1e10
 # Below what any message is, above what floating point loses in a day at 100 Mbit/s.
@@ -47,12 +49,6 @@ class Rate:
     def mean_bps(self, t0_s: float, t1_s: float) -> float:
         """The mean rate from `t0_s` until before `t1_s`."""
         return 8.0 * self.bytes_between(t0_s, t1_s) / (t1_s - t0_s)
-
-    def rate_series(self, t0_s: float, t1_s: float, step_s: float) -> tuple[np.ndarray, np.ndarray]:
-        """The true rate for a plot: the middles of the windows, and the mean bit/s of each."""
-        edges_s = np.arange(t0_s, t1_s + step_s / 2, step_s)
-        positions = np.array([self.position(float(t)) for t in edges_s])
-        return edges_s[:-1] + step_s / 2, 8.0 * np.diff(positions) / step_s
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,9 @@ import numpy as np
 
 from edge_agent.belief.beliefs import MESSAGE_BYTES
 from edge_agent.frames import Plan
+from edge_agent.planner.candidates import Option
+from edge_agent.planner.profiled import encode_times
+from split_core.cost.profile import Profile
 from split_core.model.bundle import Bundle
 from split_core.model.runner import zeros
 from split_core.outbox import Outgoing
@@ -29,12 +32,11 @@ from split_core.wire.records import WorkerStatus, dump
 from split_core.wire.rungs import RAW, Rung
 from split_core.wire.topics import Topics
 from split_lab.field.link_spec import LinkSpec
-from split_lab.field.uplink import Uplink
+from split_lab.field.uplink import QUEUE_BYTES, Uplink
 
 WORKER = "worker-1"
 SESSION = 1
-# As the emulator holds and the kernel of the device sees not (`emulator.Emulator`).
-QUEUE_BYTES = 32_000
+OVERHEAD_S = 0.0008
 
 
 class VirtualTime:
@@ -60,10 +62,6 @@ class VirtualTime:
             what()
         if not done():
             self.now_s = max(self.now_s, min(when_s, 1e18))
-
-    @property
-    def idle(self) -> bool:
-        return not self._events
 
 
 class VirtualCondition:
@@ -95,15 +93,16 @@ class Board:
     encode_s: Mapping[tuple[int, str], float]
     worker_s: tuple[float, ...]      # decoding, tail and encoding, by first segment
     # Broker, hand-overs and everything else that no profile has; from a real run.
-    overhead_s: float = 0.0008
+    overhead_s: float = OVERHEAD_S
 
-    def scaled_to(self, device_s: float) -> Board:
-        """The device slowed down so that the whole model takes ``device_s``: everything it
-        computes, by one factor. The worker stays as it is."""
-        factor = device_s / sum(self.segment_s)
-        return Board(tuple(factor * s for s in self.segment_s),
-                     {k: factor * s for k, s in self.encode_s.items()}, self.worker_s,
-                     self.overhead_s)
+    @classmethod
+    def of(cls, device: Profile, options: tuple[Option, ...], worker_s: tuple[float, ...],
+           overhead_s: float = OVERHEAD_S) -> Board:
+        """As a device's profile says, of each option and of all that was measured."""
+        encode_s = dict(encode_times(device, options))
+        for coding in device.codings:
+            encode_s.setdefault((coding.cut, coding.rung), coding.encode_s)
+        return cls(tuple(t.median_s for t in device.segments), encode_s, worker_s, overhead_s)
 
 
 class VirtualRunner:
@@ -132,7 +131,7 @@ class PayloadSizes:
     def __init__(self, bundle: Bundle, mean_bytes: Mapping[tuple[int, str], float], seed: int,
                  spread: float = 0.12):
         """``mean_bytes`` of uncalibrated options; ``spread``: of the log size from frame to
-        frame, 0.10 to 0.15 for MobileNetV2 on photos."""
+        frame, 0.08 to 0.15 for MobileNetV2 on photos (bench.beliefs)."""
         self._bundle, self._mean = bundle, mean_bytes
         self._factors = np.exp(np.random.default_rng(seed).normal(0.0, spread, 4096))
 
@@ -209,7 +208,7 @@ class VirtualNode:
 
     @property
     def backlog_bytes(self) -> int:
-        """What does not fit into the emulated modem."""
+        """What does not fit into the modem, which the kernel of the device does not see."""
         return max(0, self.up.backlog_bytes(self._time.now_s) - QUEUE_BYTES)
 
     def send(self, outgoing: Outgoing, *, bulk: bool = False) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from edge_agent.belief.beliefs import Outlook
 from edge_agent.frames import Plan
 from edge_agent.planner.candidates import Option
+from edge_agent.planner.decide import Rules
 from edge_agent.planner.planner import Ruling
 from edge_agent.planner.state import Battery
 from edge_agent.policies.config import rules_of
@@ -108,7 +109,8 @@ def teach_peer(policy: PeerPolicy, row: FrameRow, trial: Trial, rtt_s: float) ->
 class AdaptiveArm:
     """The agent that plans for itself, and what it decided."""
 
-    def __init__(self, trial: Trial, setting: Setting, write=None):
+    def __init__(self, trial: Trial, setting: Setting, write=None, rules: Rules | None = None):
+        """``rules``: other ones than the configuration's."""
         self._trial = trial
         self.decisions: list[DecisionRow] = []
         self.link: list[LinkRow] = []
@@ -116,7 +118,8 @@ class AdaptiveArm:
         self._linked_s = -_LINK_EVERY_S
         first = Plan(1, trial.bundle.last_cut, RAW)
         self._device = VirtualDevice(
-            "adaptive", setting, first, rules_of(trial.config.policy, trial.config.cost),
+            "adaptive", setting, first,
+            rules or rules_of(trial.config.policy, trial.config.cost),
             on_row=self._row, on_ruling=self._ruling, outlook=self._outlook, write=write)
 
     def run(self) -> tuple[list[FrameRow], int]:

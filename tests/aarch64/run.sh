@@ -18,7 +18,7 @@ done
 
 base=$PWD/build/aarch64
 root=$base/root
-if [ ! -e "$base/.fetched" ]; then
+if [ ! -e "$base/.fetched-2" ]; then
     rm -rf "$base"
     mkdir -p "$base"/apt/state "$base"/apt/lists/partial "$base"/apt/cache/archives/partial "$root"
     touch "$base/apt/status"
@@ -36,14 +36,14 @@ if [ ! -e "$base/.fetched" ]; then
     done
     "$python" -m pip install --quiet --disable-pip-version-check --target "$base/site" \
         --platform manylinux2014_aarch64 --python-version 3.11 --only-binary=:all: \
-        'numpy<2' msgspec zstandard pillow pytest || skip "cannot fetch aarch64 wheels"
+        'numpy<2' msgspec zstandard pillow pytest cryptography || skip "cannot fetch aarch64 wheels"
     # Headers and build settings of that Python, and nothing of its C library's.
     mkdir -p "$base/include/aarch64-linux-gnu" "$base/settings"
     cp -r "$root/usr/include/python3.11" "$base/include/"
     cp -r "$root/usr/include/aarch64-linux-gnu/python3.11" "$base/include/aarch64-linux-gnu/"
     cp "$root/usr/lib/python3.11/_sysconfigdata__aarch64-linux-gnu.py" "$base/settings/"
     rm -rf "$base/apt"
-    touch "$base/.fetched"
+    touch "$base/.fetched-2"
 fi
 
 # What CPython's own cross builds use: the settings of the other machine.

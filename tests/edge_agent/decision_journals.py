@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import threading
+from collections.abc import Container
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,6 +24,7 @@ from split_core.model.bundle import Bundle
 from split_core.wire.rungs import RAW
 from tests.support import tiny_models
 from tests.support.calibrated import calibrate_roughly
+from tests.support.full_disk import at_most
 
 SEGMENT_S = 0.05                     # each of six
 WORKERS = ("left", "right")
@@ -42,10 +45,12 @@ def profile_of(bundle: Bundle) -> Profile:
 
 
 def write_journal(path: Path, bundle: Bundle, *, decisions: int = 120, seed: int = 1,
-                  policy: PolicyConfig = PolicyConfig(kl=0.001, max_kl=0.01)) -> None:
+                  policy: PolicyConfig = PolicyConfig(kl=0.001, max_kl=0.01),
+                  full: Container[int] = ()) -> None:
     """One start of an agent, which decides four times a second over a link that comes and goes:
     first hot and on a small battery, then on mains with a link that is hardly there, so that
-    it has to look now and then. Appended to what is there."""
+    it has to look now and then. Appended to what is there; ``full``: the decisions for which the
+    disk has no room."""
     print(f"seed {seed}")
     rng, cost = random.Random(seed), CostConfig()
     options = options_of(bundle, policy.kl, policy.max_kl)
@@ -58,9 +63,10 @@ def write_journal(path: Path, bundle: Bundle, *, decisions: int = 120, seed: int
     outlook = Outlook()
     now = SimpleNamespace(s=100.0 * seed)
     journal = DecisionJournal(PolicyConfig(**policy_fields(policy) | {"journal": str(path)}),
-                              cost, bundle, options)
+                              cost, bundle, options, lambda: planner.memory)
+    planner = Planner(options, rules_of(policy, cost))
     controller = Controller(
-        beliefs, Planner(options, rules_of(policy, cost)),
+        beliefs, planner,
         Plans(bundle, Plan(1, bundle.last_cut, RAW)), sender, threading.Condition(),
         outlook=lambda: outlook, write=journal.write, clock=lambda: now.s)
     bps = 1e6
@@ -79,7 +85,8 @@ def write_journal(path: Path, bundle: Bundle, *, decisions: int = 120, seed: int
         times.add(rng.randrange(6), SEGMENT_S * rng.uniform(0.9, 1.4))
         outlook = Outlook(Battery(mains=True)) if calm else Outlook(
             Battery(6.0 - frame / 20), until_s=3600.0 - now.s, temperature_c=rng.uniform(40, 75))
-        controller.tick()
+        with at_most(path.stat().st_size + 10) if frame in full else nullcontext():
+            controller.tick()
         now.s += 0.25
     journal.close()
 

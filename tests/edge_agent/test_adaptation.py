@@ -124,14 +124,18 @@ def test_what_the_battery_has_left(health, capacity_wh, left_wh):
     assert battery_wh(health, capacity_wh) == left_wh
 
 
-def test_a_power_sensor_teaches_the_boards_numbers_a_reading_at_a_time(made, clock):
+def test_a_power_sensor_teaches_the_boards_numbers_a_reading_at_a_time(made, clock,
+                                                                        monkeypatch):
     found = made()
     reading = Health(at_s=1000.0, power_w=7.0, cpu_busy_ratio=0.5, cpu_count=4, mains=False,
                      temperature_c=55.0, throttled=False)
     found.monitor = SimpleNamespace(latest=reading)
+    energy, readings = found.beliefs.energy, []
+    stated, add = energy.model, energy.add
+    monkeypatch.setattr(energy, "add", lambda *reading: (readings.append(reading), add(*reading)))
     outlook = found.outlook()
     assert outlook.battery.mains is False and outlook.temperature_c == 55.0
-    assert found.beliefs.energy.intervals == 0, "nobody knows since when the first one counts"
+    assert energy.model == stated, "nobody knows since when the first one counts"
     for i in range(1, 40):
         found.monitor.latest = Health(at_s=1000.0 + 2 * i, power_w=3.0 + 2.0 * (i % 2) * 2,
                                       cpu_busy_ratio=0.5 * (i % 2), cpu_count=4)
@@ -139,11 +143,25 @@ def test_a_power_sensor_teaches_the_boards_numbers_a_reading_at_a_time(made, clo
         found.on_ended(1000)
         found.outlook()               # the same reading counts once, and not what came after
         assert found._learned_bytes == 1000 * (i - 1)
-    energy = found.beliefs.energy
     # 3 W of base, and 4 more for two CPUs at work.
-    assert energy.intervals == 39
+    assert len(readings) == 39
     assert energy.model.base_w == pytest.approx(3.0, rel=0.02)
     assert energy.model.j_per_cpu_s == pytest.approx(2.0, rel=0.02)
+
+
+@pytest.mark.parametrize("held_back", [
+    {"throttled": True}, {"frequency_capped": True}, {"soft_temperature_limit": True}])
+def test_a_board_that_holds_itself_back_teaches_nothing_for_the_next_start(made, held_back):
+    found, times = made(), SegmentTimes(3, [0.1, 0.2, 0.3])
+    found._times = times
+    found.monitor = SimpleNamespace(latest=Health())
+    for at_s, seconds, health in ((1.0, 0.12, {}), (3.0, 0.4, held_back), (5.0, 0.12, {})):
+        for _ in range(50):
+            times.add(0, seconds)
+        found.outlook()               # of the reading before: nothing is judged by that
+        found.monitor.latest = Health(at_s=at_s, **health)
+        found.outlook()
+    assert times.kept_s(0) == pytest.approx(0.12, rel=0.02)
 
 
 # -- the day's bytes

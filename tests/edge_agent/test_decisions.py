@@ -9,10 +9,12 @@ import pytest
 
 from edge_agent.control import JournalEntry
 from edge_agent.decisions import JournalError, Settings, read_journal, read_moments, state_of
+from edge_agent.journal import predecessor
 from edge_agent.planner.candidates import candidates_of, options_of
 from edge_agent.planner.decide import decide
 from edge_agent.planner.state import DeviceState
-from edge_agent.policies.config import rules_of
+from edge_agent.policies.config import PolicyConfig, rules_of
+from edge_agent.replay import check
 from split_core.errors import InputError
 from split_core.version import VERSION
 from tests.edge_agent.decision_journals import WORKERS, make_bundle, write_journal
@@ -32,7 +34,7 @@ def journal(bundle, tmp_path):
 
 def test_the_first_line_says_by_what_rules_and_between_what(journal, bundle):
     (_, settings), *rest = read_journal(journal)
-    assert isinstance(settings, Settings) and (settings.format, settings.version) == (1, VERSION)
+    assert isinstance(settings, Settings) and (settings.format, settings.version) == (2, VERSION)
     assert settings.bundle == bundle.id_hex and settings.policy.max_kl == 0.01
     assert settings.options == options_of(bundle, 0.001, 0.01)
     assert [number for number, _ in rest] == list(range(2, 14))
@@ -95,7 +97,7 @@ def rewritten(journal, number, change):
 
 
 @pytest.mark.parametrize("number, change, words", [
-    (1, lambda e: e.update(format=9), "line 1: format 9, wanted 1"),
+    (1, lambda e: e.update(format=9), "line 1: format 9, wanted 1 or 2; "),
     (1, lambda e: e["options"].pop(), "line 2: 12 codings, wanted one for each of 11"),
     (3, lambda e: e["state"].pop("rtt_s"), "line 3: state: .*rtt_s"),
     (3, lambda e: e["state"].update(scenarios=[]), "line 3: no scenario"),
@@ -106,6 +108,46 @@ def test_what_a_planner_could_not_work_with_is_named(journal, number, change, wo
     rewritten(journal, number, change)
     with pytest.raises(JournalError, match=words):
         list(read_moments(journal))
+
+
+def test_a_journal_of_format_1_is_replayed(journal):
+    """As agents wrote them: their states have one field more."""
+    data = journal.read_bytes().replace(b'"format":2,', b'"format":1,')
+    assert data.count(b'"wait_s":') == 12
+    journal.write_bytes(data.replace(b'"wait_s":', b'"loss_ratio":0.1,"wait_s":'))
+    found = check(str(journal))
+    assert (found.decisions, found.difference) == (12, None)
+
+
+def test_each_of_two_files_is_replayed_by_itself(bundle, tmp_path):
+    """Its first line says what the planner remembered when the file before was full."""
+    path = tmp_path / "decisions.jsonl"
+    write_journal(path, bundle, decisions=80, policy=PolicyConfig(
+        kl=0.001, max_kl=0.01, journal_mb=0.2))
+    total = 0
+    for file in (predecessor(path), path):
+        assert 0.1e6 < file.stat().st_size <= 0.2e6
+        found = check(str(file))
+        assert (found.difference, found.starts) == (None, 1)
+        total += found.decisions
+    assert total == 80
+    (_, settings), *_ = read_journal(path)
+    last = [line for _, line in read_journal(predecessor(path))][-1]
+    assert msgspec.to_builtins(settings.memory.current) == json.loads(
+        bytes(last.decision))["current"]
+    assert settings.memory.exploration.probed is not None
+    # It matters: without it the first decision is another one.
+    rewritten(path, 1, lambda e: e.update(memory=None))
+    assert check(str(path)).difference.line == 2
+
+
+def test_decisions_that_the_disk_did_not_take_leave_a_gap_that_can_be_replayed(bundle, tmp_path):
+    path = tmp_path / "decisions.jsonl"
+    write_journal(path, bundle, decisions=60, full=range(20, 30))
+    kinds = [line for _, line in read_journal(path)]
+    assert [i for i, line in enumerate(kinds) if isinstance(line, Settings)] == [0, 21]
+    found = check(str(path))
+    assert (found.decisions, found.difference) == (50, None)
 
 
 def test_decisions_need_settings_before_them(journal):

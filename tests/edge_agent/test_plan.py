@@ -7,13 +7,15 @@ import time
 import numpy as np
 import pytest
 
-from edge_agent.agent import EdgeAgent, default_cut, default_rung
+from edge_agent.agent import EdgeAgent
 from edge_agent.cli import main as edge_agent
 from edge_agent.config import AgentConfig, ModelConfig, PlanConfig
+from edge_agent.deployment import default_cut, default_rung
 from edge_agent.policies.config import PolicyConfig
 from edge_agent.sensors import SensorsConfig
 from split_core.errors import ConfigError
 from split_core.model.bundle import open_bundle
+from split_core.session import Received
 from split_lab.split import split_model
 from tests.support import tiny_models
 from tests.support.calibrated import calibrate_roughly
@@ -72,7 +74,7 @@ def test_a_battery_report_on_a_topic_reaches_the_sensors(folder, tmp_path):
     agent = EdgeAgent(AgentConfig(
         model=ModelConfig(str(folder / "known.split.tflite")), state_dir=str(tmp_path),
         sensors=SensorsConfig(root=str(tmp_path), battery="mqtt", topic="home/ups")))
-    agent._on_publication("home/ups", b'{"battery_percent": 40}')
+    agent._on_publication("home/ups", b'{"battery_percent": 40}', Received())
     health = agent.adaptation.monitor.read_once(time.monotonic())
     assert health.battery_ratio == pytest.approx(0.4)
 

@@ -77,6 +77,18 @@ def test_what_frames_taught_is_there_at_the_next_start(tmp_path, measured):
     assert kept.made > "2026"
 
 
+def test_what_a_throttled_board_took_is_not(tmp_path, measured):
+    profile = device_profile(config(tmp_path), BUNDLE)
+    times = SegmentTimes(3, [t.median_s for t in profile.segments])
+    times.judge(throttled=False)
+    for _ in range(200):
+        times.add(0, 0.5)
+    times.judge(throttled=True)
+    refresh(config(tmp_path), profile, times)
+    kept = device_profile(config(tmp_path), BUNDLE)
+    assert [t.median_s for t in kept.segments] == [0.1, 0.2, 0.3]
+
+
 def test_without_a_frame_it_stays_as_it_was(tmp_path, measured):
     profile = device_profile(config(tmp_path), BUNDLE)
     refresh(config(tmp_path), profile, SegmentTimes(3, [t.median_s for t in profile.segments]))

@@ -15,7 +15,7 @@ import pytest
 from edge_agent.belief.beliefs import MESSAGE_BYTES
 from edge_agent.belief.transfers import Scenario
 from edge_agent.cli import main as edge_agent
-from edge_agent.decisions import Settings, read_moments
+from edge_agent.decisions import FORMAT, Settings, read_moments
 from edge_agent.open_loop import Change, HeldBack, what_if
 from edge_agent.planner.candidates import Option
 from edge_agent.planner.planner import Planner
@@ -143,7 +143,7 @@ def hand_made(now_s: float, s_per_byte: float) -> DeviceState:
     return DeviceState(
         now_s, 1.0, 1.0, (0.1,), (0.1,),
         (Coding(20_000.0, 10_000.0, 0.0), Coding(0.0, 0.0, 0.0)), True, 0.02,
-        (Scenario(s_per_byte, 1.0),), 0, 0.0, 0.0, 0.0, (WorkerState("w", 0.0, (0.02, 0.0)),),
+        (Scenario(s_per_byte, 1.0),), 0, 0.0, 0.0, (WorkerState("w", 0.0, (0.02, 0.0)),),
         Energy(1.2, 1e-6, 2.7))
 
 
@@ -151,7 +151,7 @@ def hand_made(now_s: float, s_per_byte: float) -> DeviceState:
 def by_hand(tmp_path):
     policy, cost = PolicyConfig(max_kl=0.08, dwell_s=0.0), CostConfig()
     planner = Planner(OPTIONS, rules_of(policy, cost))
-    lines = [msgspec.json.encode(Settings(1, VERSION, "f" * 64, "made", policy, cost, OPTIONS))]
+    lines = [msgspec.json.encode(Settings(FORMAT, VERSION, "f" * 64, "made", policy, cost, OPTIONS))]
     for now_s, s_per_byte in ((0.0, 1e-6), (10.0, 1e-6), (40.0, 1e-3), (50.0, 1e-6)):
         state = hand_made(now_s, s_per_byte)
         ruling = planner.rule(state)

@@ -158,3 +158,38 @@ def test_a_profile_of_nothing_does_not_divide():
     times = SegmentTimes(2, (0.0, 0.1))
     times.add(0, 0.01)
     assert times.slow_down == 1.0 and times.mean_s(1) == pytest.approx(0.1)
+
+
+def test_what_a_throttled_board_takes_is_believed_and_not_kept():
+    times = SegmentTimes(2, [0.1, 0.2])
+    for _ in range(100):
+        times.add(0, 0.12)
+        times.add(1, 0.24)
+    times.judge(throttled=False)
+    for _ in range(100):
+        times.add(0, 0.3)
+        times.add(1, 0.6)
+    times.judge(throttled=True)
+    assert [times.mean_s(i) for i in range(2)] == pytest.approx([0.3, 0.6], rel=0.01)
+    assert [times.kept_s(i) for i in range(2)] == pytest.approx([0.12, 0.24], rel=0.01)
+    # It has cooled: beliefs are slow for a while, what is kept goes on from where it was.
+    times.add(0, 0.12)
+    times.judge(throttled=False)
+    assert times.mean_s(0) > 0.2 and times.kept_s(0) == pytest.approx(0.12, rel=0.01)
+
+
+def test_runs_wait_for_a_judgement():
+    times = SegmentTimes(1, [0.1])
+    times.judge(throttled=False)
+    for _ in range(100):
+        times.add(0, 0.3)
+    assert times.mean_s(0) == pytest.approx(0.3, rel=0.01) and times.kept_s(0) == 0.1
+    times.judge(throttled=False)
+    assert times.kept_s(0) == times.mean_s(0)
+
+
+def test_where_nobody_tells_what_is_believed_is_kept():
+    times = SegmentTimes(2, [0.1, 0.2])
+    for _ in range(9):
+        times.add(0, 0.15)
+    assert [times.kept_s(i) for i in range(2)] == [times.mean_s(i) for i in range(2)]

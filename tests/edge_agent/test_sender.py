@@ -214,13 +214,35 @@ def test_what_a_plan_sent_to_another_worker_is_due_when_that_goes(bench):
 
 def test_nothing_is_believed_of_a_request_from_another_session(bench):
     seen = []
-    bench.sender.beliefs = SimpleNamespace(on_sent=lambda *args: None,
+    bench.sender.beliefs = SimpleNamespace(on_sent=lambda *args: None, worker_of=lambda i: "w",
                                            on_turned_away=seen.append)
     bench.launch()
     bench.ask(session=SESSION + 1)
     assert seen == []
     bench.ask()
     assert seen == [1]
+
+
+def test_nobody_but_a_frames_worker_teaches(bench):
+    taught = []
+    bench.sender.beliefs = SimpleNamespace(
+        on_sent=lambda *args: None, worker_of=lambda i: {1: "w"}.get(i),
+        on_turned_away=lambda i: taught.append(("turned away", i)),
+        on_answer=lambda i, *times: taught.append(("answered", i)))
+    bench.sender.node.tell_once = lambda *words, **how: None
+    bench.launch()
+    stages = m.StageTimes(tail_us=1)
+    answer = m.push_result(m.Result(SESSION, 1, 1, stages, 1, b""))
+    refusal = m.push_refusal(m.Refusal(SESSION, 1, m.Reason.SHED, 0, ""))
+    request = m.push_refinement_request(m.RefinementRequest(SESSION, 1, 0.1))
+    for kind, body in ((m.Kind.RESULT, answer), (m.Kind.REFUSAL, refusal),
+                       (m.Kind.REFINEMENT_REQUEST, request)):
+        bench.give("stranger", kind, body)
+    assert taught == []
+    bench.give("w", m.Kind.REFUSAL, refusal)
+    bench.sender.flights.pop(1)                   # ended here; what comes late tells all the same
+    bench.give("w", m.Kind.RESULT, answer)
+    assert taught == [("turned away", 1), ("answered", 1)]
 
 
 def test_whether_a_flight_has_ended_and_that_it_leaves_is_one_step(bench):

@@ -117,12 +117,23 @@ class Counting:
 def test_the_pump_keeps_to_its_rate_and_says_when_it_ends():
     times, ended, stopping = [], threading.Event(), threading.Event()
     pump = Pump(Counting(6), lambda name, frame, captured_s: times.append(captured_s),
-                max_fps=50, stopping=stopping, on_end=ended.set, on_fatal=pytest.fail)
+                max_fps=lambda: 50, stopping=stopping, on_end=ended.set, on_fatal=pytest.fail)
     pump.start()
     assert ended.wait(5)
     assert len(times) == 6
     # Capped from above; a loaded machine may be slower.
     assert times[-1] - times[0] >= 5 / 50 - 0.005
+
+
+def test_the_rate_may_change_while_the_pump_runs():
+    times, ended, rates = [], threading.Event(), iter([1000, 1000, 20, 20])
+    pump = Pump(Counting(5), lambda name, frame, captured_s: times.append(captured_s),
+                max_fps=lambda: next(rates, 1000), stopping=threading.Event(),
+                on_end=ended.set, on_fatal=pytest.fail)
+    pump.start()
+    assert ended.wait(5)
+    # The third and fourth waits are the long ones.
+    assert times[4] - times[2] >= 2 / 20 - 0.01
 
 
 def test_a_source_that_fails_is_reported():
@@ -133,7 +144,7 @@ def test_a_source_that_fails_is_reported():
 
     failed = []
     done = threading.Event()
-    pump = Pump(Failing(), lambda *_: None, max_fps=0, stopping=threading.Event(),
+    pump = Pump(Failing(), lambda *_: None, max_fps=lambda: 0, stopping=threading.Event(),
                 on_end=done.set, on_fatal=lambda e: (failed.append(e), done.set()))
     pump.start()
     assert done.wait(5)

@@ -251,7 +251,7 @@ def many(workers: int = 4, cuts: int = 25) -> tuple[DeviceState, tuple[Option, .
     times = tuple(float(s) for s in rng.uniform(0.01, 0.04, cuts))
     return DeviceState(
         7.0, 1.0, 2.0, times, times, codings, True, 0.05,
-        (Scenario(4e-6, 0.5), Scenario(1e-5, 0.48), Scenario(0.01, 0.02)), 0, 0.0, 0.0, 0.0,
+        (Scenario(4e-6, 0.5), Scenario(1e-5, 0.48), Scenario(0.01, 0.02)), 0, 0.0, 0.0,
         tuple(WorkerState(f"w{i}", 0.01 * i, (0.02,) * (cuts + 1)) for i in range(workers)),
         Energy(1.2, 1e-6, 2.7), Battery(5.0), 8 * 3600.0, 1e7, 3600.0, 74.0), options
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from split_core.crypto.keyring import parse_keyring
+from split_core.crypto.sealed import Seal
 from split_core.model.manifest import ImageInput
 from split_core.tensors import TensorSpec
 from split_core.wire import messages as m
@@ -39,6 +41,12 @@ MESSAGES = {
         0x0123456789ABCDEF, 7, 200_000, b"second layer")),
     "blob_part": (m.Kind.BLOB_PART, m.push_blob_part, m.BlobPart(DIGEST, 10, 20, b"0123456789")),
 }
+# A device's two messages to a worker, sealed one after the other: key, sessions and salt are fixed.
+SEALED_TOPIC = "si/v1/_pool/w1/in/pi-door"
+SEALED_KEYS = "fleet AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+SEALED_SESSIONS = (0x0123456789ABCDEF, 0xFEDCBA9876543210)      # the sender's, the receiver's
+SEALED_SALT = bytes(range(0xA0, 0xB0))
+SEALED = ("frame", "refinement")
 RUNGS = ("raw", *(f"q{b}" for b in range(1, 9)), "jpeg90", "webp90")
 IMAGE = ImageInput("image", 16, 24, 3)
 
@@ -65,10 +73,24 @@ def payload(rung: str) -> bytes:
     return Coder(image=IMAGE).encode(list(tensors().values()), specs(), Rung.parse(rung))
 
 
+def sealed() -> dict[str, list[str]]:
+    """The chunks of both."""
+    sender, receiver = SEALED_SESSIONS
+    seal = Seal(parse_keyring(SEALED_KEYS, "golden"), sender, salt=SEALED_SALT)
+    seal.on_session("w1", receiver)
+    chunks = {}
+    for name in SEALED:
+        kind, push, message = MESSAGES[name]
+        body = seal.seal(kind, SEALED_TOPIC, "w1", push(message))
+        chunks[name] = [c.hex() for c in push_chunks(kind, 42, body, 96, sealed=True)]
+    return chunks
+
+
 def write() -> None:
     chunks = {name: [c.hex() for c in push_chunks(kind, 42, push(message), 96)]
               for name, (kind, push, message) in MESSAGES.items()}
     (FOLDER / "messages.json").write_text(json.dumps(chunks, indent=1) + "\n")
+    (FOLDER / "sealed.json").write_text(json.dumps(sealed(), indent=1) + "\n")
     for rung in RUNGS:
         data = payload(rung)
         decoded = Coder(image=IMAGE).decode(data, specs())

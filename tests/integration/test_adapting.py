@@ -13,6 +13,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ import pytest
 from edge_agent import adaptation, profiles
 from edge_agent.agent import EdgeAgent
 from edge_agent.belief.beliefs import MESSAGE_BYTES
+from edge_agent.belief.transfers import quantile_of
 from edge_agent.budget import DAY_S
 from edge_agent.config import AgentConfig, FrameConfig, ModelConfig, PlanConfig
 from edge_agent.decisions import read_moments
@@ -35,7 +37,7 @@ from split_core.wire import messages as m
 from split_core.wire.chunks import Reassembler
 from split_lab.field.emulator import Emulator
 from split_lab.field.link_spec import LinkSpec
-from split_lab.field.stretch import SlowAgent
+from split_lab.field.stretch import SlowMachine
 from split_lab.field.virtual import Board
 from tests.support.history import History
 from tests.support.observer import Observer
@@ -47,6 +49,12 @@ SEGMENT_S = (0.02, 0.06, 0.06, 0.06, 0.04, 0.03, 0.02, 0.01)
 ENCODE_S = 0.04
 DEADLINE_MS = 700.0
 RATE_HZ = 3.0
+# On a link that changes: the board, and a rate that it keeps up with when it races, 340 ms a frame.
+BOARD_S = 0.3
+CHANGING_RATE_HZ = 2.7
+SLOW_BPS = 0.06e6
+# After this long on the slow link the agent has seen it.
+KNOWN_S = 10.0
 SOON_S = 10.0
 # In place of 2 s, which would only be waited for.
 DWELL_S = 0.2
@@ -79,9 +87,9 @@ def made(rig, layered) -> Iterator[Callable[..., Device]]:
             frame=FrameConfig(deadline_ms=DEADLINE_MS),
             state_dir=str(rig.directory / f"state-{name}"))
         history = History(keep_outputs=True)
-        board = board_of(bundle).scaled_to(board_s)
-        agent = (SlowAgent(config, board, profile_of(bundle), history.on_answer) if slow
-                 else EdgeAgent(config, history.on_answer))
+        profile = profile_of(bundle).scaled_to(board_s)
+        machine = SlowMachine(board_of(bundle, profile), profile) if slow else None
+        agent = EdgeAgent(config, history.on_answer, machine=machine)
         agents.append(agent)
         agent.start()
         return Device(agent, history, seed=20)
@@ -95,10 +103,9 @@ def made(rig, layered) -> Iterator[Callable[..., Device]]:
         assert found.difference is None, found.difference
 
 
-def board_of(bundle: Bundle) -> Board:
+def board_of(bundle: Bundle, profile: Profile) -> Board:
     options = options_of(bundle, PolicyConfig().kl, PolicyConfig().max_kl)
-    return Board(SEGMENT_S, {(o.cut, o.rung): ENCODE_S for o in options[:-1]},
-                 (0.0,) * len(bundle.manifest.cuts))
+    return Board.of(profile, options, (0.0,) * len(bundle.manifest.cuts))
 
 
 def profile_of(bundle: Bundle) -> Profile:
@@ -146,34 +153,65 @@ def test_answers_follow_the_link(rig, made):
 @pytest.mark.check
 @pytest.mark.parametrize("slow_s", [15.0, 25.0])
 def test_plans_follow_the_link(rig, made, slow_s):
-    # In between it may be all-local or race: here that takes the same.
-    cuts = follow_the_link(rig, made, slow_s)
+    cuts, decided = follow_the_link(rig, made, slow_s)
     assert cuts[0] == 8 and cuts[-1] != 8
+    assert slow_s < 20 or 8 in cuts[2:-1], "all-local again in between"
+    # Once it is known how slow it is, all-local or a race, which takes that and its coding; and
+    # it is known, so nothing is promised that only a worker could keep.
+    slow = [d for d in decided if KNOWN_S <= d.at_s < slow_s]
+    assert len(slow) >= 5
+    for decision in slow:
+        assert decision.cut == 8 or decision.race, decision
+        assert decision.promised_s > 0.9 * BOARD_S, decision
+        assert decision.believed_bps < 3 * SLOW_BPS, decision
 
 
-def follow_the_link(rig: Rig, made, slow_s: float) -> list[int]:
+@dataclass(frozen=True)
+class Decided:
+    """A line of the decision journal."""
+
+    at_s: float                      # after the step down
+    cut: int
+    race: bool
+    promised_s: float                # predicted mean
+    believed_bps: float              # middle scenario
+
+
+def decided_by(device: Device, down_s: float) -> list[Decided]:
+    found = []
+    for moment in read_moments(device.agent.config.policy.journal):
+        chosen = json.loads(bytes(moment.entry.decision))["chosen"]
+        middle = quantile_of(moment.state.scenarios, 0.5)
+        found.append(Decided(moment.state.now_s - down_s, chosen["cut"], chosen["race"],
+                             1e-3 * chosen["costs"]["mean_ms"], 8 / middle))
+    return found
+
+
+def follow_the_link(rig: Rig, made, slow_s: float) -> tuple[list[int], list[Decided]]:
     """Few frames are late for a step down, and a step up is used within ten seconds. Which cuts
-    were told of."""
+    were told of, and what was decided."""
     fast_s = 3.5
-    spec = LinkSpec.parse(f"step:10Mbit@{fast_s},0.06Mbit@{slow_s},10Mbit@600", rtt_s=0.03)
+    spec = LinkSpec.parse(f"step:10Mbit@{fast_s},{SLOW_BPS / 1e6}Mbit@{slow_s},10Mbit@600",
+                          rtt_s=0.03)
     worker = rig.worker()
     with Emulator(spec, rig.broker.port) as link:
         # Of noise a JPEG is tiny.
-        device = made(url=f"mqtt://127.0.0.1:{link.port}", board_s=0.3,
+        device = made(url=f"mqtt://127.0.0.1:{link.port}", board_s=BOARD_S,
                       policy={"min_cut": 1, "dwell_s": PolicyConfig().dwell_s})
         assert is_local(device), "before there is a worker"
         rig.wait_for_worker(worker, device.agent.bundle)
         device.wait_until_ready()
-        with device.feeding(RATE_HZ):
+        with device.feeding(CHANGING_RATE_HZ):
             link.start(t0_s := time.monotonic())
             down_s, up_s = t0_s + fast_s, t0_s + fast_s + slow_s
             device.history.wait(lambda: time.monotonic() > up_s, fast_s + slow_s + SOON_S,
                                 "the step up")
-            # One may be a probe; three in a row are a plan.
+            # One may be a probe; three in a row are a plan, which is used from the first on.
             device.history.wait(
                 lambda: [a.outcome for a in answers_of(device, up_s)][-3:] ==
-                [Outcome.REMOTE] * 3, SOON_S, "answers by a worker")
-            used_s = time.monotonic()
+                [Outcome.REMOTE] * 3, SOON_S + 3 / CHANGING_RATE_HZ, "answers by a worker")
+            used_s = answers_of(device, up_s)[-3].captured_s
+            assert used_s - up_s < SOON_S
     device.history.check(device.agent)
     fast, slow = answers_of(device, t0_s + 2.0, down_s - 0.3), answers_of(device, down_s, up_s)
     assert {a.outcome for a in fast} == {Outcome.REMOTE}
@@ -187,7 +225,7 @@ def follow_the_link(rig: Rig, made, slow_s: float) -> list[int]:
     told = [s.record for s in rig.observer.on(rig.topics.device_up("device-1", "plan"))]
     cuts = [t["cut"] for t in told if t["reason"]]
     print(f"used {used_s - up_s:.1f} s after the step up; late {len(late)}; cuts {cuts}")
-    return cuts
+    return cuts, decided_by(device, down_s)
 
 
 # -- a worker that goes and comes
@@ -438,5 +476,5 @@ def test_what_was_measured_is_measured_once(made, monkeypatch):
 
     monkeypatch.setattr(profiles, "measure", measure)
     second = made(slow=False)
-    assert [t.median_s for t in second.agent._profile.segments] == pytest.approx(learned)
+    assert [t.median_s for t in second.agent.deployment.profile.segments] == pytest.approx(learned)
     assert second.agent.infer(second.inputs[0]).outcome is Outcome.LOCAL

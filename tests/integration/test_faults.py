@@ -56,7 +56,7 @@ def steady(device: Device) -> Iterator[None]:
 
 def in_mid_frame(device: Device) -> None:
     """Until the first part of a frame has left and its answer is not here."""
-    sender = device.agent._sender
+    sender = device.agent.deployment.sender
 
     def under_way() -> bool:
         with sender.wake:

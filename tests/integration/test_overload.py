@@ -42,7 +42,7 @@ def resident_mb() -> float:
 
 def queued_bytes(device: Device) -> int:
     """Bytes of frames that the agent holds for sending, and what the session holds of them."""
-    sender = device.agent._sender
+    sender = device.agent.deployment.sender
     with sender.wake:
         held = sum(f.payload_bytes for f in sender.flights)
     return max(held, device.agent.node.backlog_bytes)

@@ -39,7 +39,7 @@ def test_the_answer_is_the_whole_models(rig, model, tmp_path):
                         device_id=f"device-{model.stem[:40]}")
     whole, rng = WholeModel(model), np.random.default_rng(4)
     states = {s.input: s.output for s in bundle.manifest.states}
-    state = dict(device.agent._state.arrays)
+    state = dict(device.agent.deployment.state.arrays)
     for number in range(FRAMES):
         given = {n: random_tensor(bundle.specs[n], rng) for n in bundle.manifest.inputs
                  if n not in states}

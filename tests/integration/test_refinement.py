@@ -98,7 +98,7 @@ def test_in_one_layer_there_is_nothing_to_refine_but_a_prediction(rig, doubtful)
 def as_it_is_asked(device: Device, act: Callable[[], None]) -> None:
     """Do something once, on the device's network thread, between the next request for a
     refinement and the refinement."""
-    coder = device.agent._sender._coder
+    coder = device.agent.deployment.sender._coder
     encode_refinement = coder.encode_refinement
 
     def first_act(layers):
@@ -126,7 +126,7 @@ def lasting_fault(device: Device, act: Callable[[], None]) -> None:
 
 def check(device: Device) -> None:
     device.history.check_all_answered_in_time(device.agent)
-    assert not any(f.layers for f in device.agent._sender.flights)
+    assert not any(f.layers for f in device.agent.deployment.sender.flights)
     print(dict(device.history.outcomes()))
 
 
@@ -167,13 +167,13 @@ def test_a_link_that_is_cut_before_the_refinement(rig, doubtful):
 def test_without_its_refinement_a_frame_has_the_first_answer_in_time(rig, doubtful):
     rig.worker()
     device = rig.device(doubtful.bundle, cut=CUT, rung=RUNG, deadline_ms=1200)
-    send_of = device.agent._sender._send_of
+    send_of = device.agent.deployment.sender._send_of
 
     def lose_refinements(flight, kind, nbytes, make_body) -> None:
         if kind is not m.Kind.REFINEMENT:
             send_of(flight, kind, nbytes, make_body)
 
-    device.agent._sender._send_of = lose_refinements
+    device.agent.deployment.sender._send_of = lose_refinements
     for arrays in device.inputs[:3]:
         answer, both = device.agent.infer(arrays), Both(device, arrays)
         assert answer.outcome == Outcome.REMOTE and answer.refined is False and not answer.late

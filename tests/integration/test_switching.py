@@ -158,7 +158,7 @@ def test_frames_under_way_end_under_their_own_plans(rig, layered):
         for _ in range(rng.randrange(1, 4)):
             # Begun, not answered: several are on the way.
             device.offer()
-            wait_until(lambda: agent._mailbox is None, WAIT_S, "a frame that begins")
+            wait_until(lambda: agent.deployment._mailbox is None, WAIT_S, "a frame that begins")
         history = device.history
         history.wait(lambda: len(history.offered) - len(history.ends) <= 2, WAIT_S, "answers")
     device.history.check_all_answered_in_time(agent)

@@ -64,7 +64,7 @@ def wait_for_profiles(rig: Rig, worker: str, *, count: int = 1, after_s: float =
 def known_of(device: Device, worker: str):
     """What the device believes of a worker; None before it has heard of it."""
     agent = device.agent
-    with agent._wake:
+    with agent.wake:
         return agent.adaptation.beliefs.workers._known.get(worker)
 
 

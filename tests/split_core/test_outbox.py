@@ -8,6 +8,7 @@ import weakref
 import numpy as np
 import pytest
 
+from split_core.errors import MessageError
 from split_core.outbox import Outbox, Outgoing
 from split_core.wire.chunks import HEADER_BYTES, pull_chunk
 from split_core.wire.messages import Kind
@@ -50,6 +51,17 @@ def test_frames_go_before_bulk_but_break_into_no_message(outbox):
     outbox.put(message(b"frame"))
     outbox.put(message(b"more"), bulk=True)
     assert left(outbox) == [b"lkbulkbulk", b"frame", b"more"]
+
+
+def test_who_sends_is_told_that_it_cannot_be_sent():
+    def seal(outgoing, body):
+        raise MessageError("no key")
+
+    outbox, told = Outbox(seal=seal), []
+    outbox.put(message(b"a", on_sent=told.append, on_refused=lambda: told.append("refused")))
+    outbox.put(message(b"b"))
+    assert outbox.next_publication() is None
+    assert told == ["refused"] and outbox.refused == 2
 
 
 def test_a_body_is_made_when_its_first_chunk_leaves(outbox):

@@ -67,7 +67,7 @@ def test_order_and_grey():
 
 def test_what_is_no_picture_is_an_input_error(tmp_path):
     for source in (b"", b"\xff\xd8nothing", tmp_path / "missing.jpg"):
-        with pytest.raises(InputError, match="no picture"):
+        with pytest.raises(InputError, match="no picture|No such file"):
             read_picture(source)
     image = ImageInput("t", 4, 4, 3)
     with pytest.raises(InputError, match=r"wanted uint8 \[height, width, 3\]"):
@@ -206,3 +206,15 @@ def test_tables_are_scaled_as_libjpeg_scales_its_own(quality):
     own = [Image.open(io.BytesIO(saved("JPEG", quality=q))).quantization for q in (50, quality)]
     assert scaled_table(own[0][0], quality) == own[1][0]
     assert scaled_table(own[0][1], quality) == own[1][1]
+
+
+@pytest.mark.parametrize("make, words", [
+    (lambda folder: folder / "no.png", "no.png: No such file or directory"),
+    (lambda folder: folder, ": Is a directory"),
+    (lambda folder: b"no picture at all", "picture: no picture of a kind that is read here (JPEG,"),
+])
+def test_what_cannot_be_read_is_said_in_words(tmp_path, make, words):
+    with pytest.raises(InputError) as refused:
+        read_picture(make(tmp_path))
+    assert words in str(refused.value) and "Errno" not in str(refused.value)
+    assert "object at" not in str(refused.value)

@@ -6,11 +6,12 @@ from __future__ import annotations
 import json
 import re
 
+import msgspec
 import pytest
 
 from split_core.cost.machine import machine_id
 from split_core.cost.profile import MAX_PROFILE_BYTES, CodingTime, Profile, Timing, dump, load
-from split_core.errors import ConfigError
+from split_core.errors import ConfigError, UsageError
 from split_core.model.bundle import open_bundle
 from split_lab.split import split_model
 from tests.support import tiny_models
@@ -37,9 +38,32 @@ def test_a_span_is_the_sum_of_its_medians():
     assert PROFILE.span_s(2, 2) == 0
 
 
-def test_a_coding_is_found_by_cut_and_rung():
-    assert PROFILE.coding(2, "q4").bytes == 70
-    assert PROFILE.coding(2, "raw") is None and PROFILE.coding(0, "q4") is None
+def test_a_slower_machine_is_so_by_one_factor_in_all_it_does():
+    found = PROFILE.scaled_to(0.963)                             # three times
+    assert [t.median_s for t in found.segments] == pytest.approx([0.003, 0.06, 0.9])
+    assert [t.spread_s for t in found.segments] == pytest.approx([0.0003, 0.006, 0.0])
+    assert [(c.encode_s, c.decode_s) for c in found.codings] == [
+        pytest.approx((0.012, 0.015)), pytest.approx((0.003, 0.0))]
+    assert found.whole_s == pytest.approx(0.99)
+    for field in ("bundle", "machine", "runtime", "threads", "made"):
+        assert getattr(found, field) == getattr(PROFILE, field)
+    assert [(c.cut, c.rung, c.bytes) for c in found.codings] == [
+        (c.cut, c.rung, c.bytes) for c in PROFILE.codings]
+
+
+def test_a_scaled_profile_stays_one_that_can_be_kept():
+    much = msgspec.structs.replace(PROFILE, segments=(Timing(0.001, 0.02),), whole_s=0.002)
+    found = much.scaled_to(3600.0)
+    assert load(dump(found)) == found
+    # 3,600,000 times 1 ms is an hour; beyond that nothing is believed.
+    assert found.segments == (Timing(3600.0, 3600.0),) and found.whole_s == 3600.0
+    assert {c.encode_s for c in found.codings} == {3600.0}
+
+
+def test_nothing_is_no_measure():
+    empty = msgspec.structs.replace(PROFILE, segments=(Timing(0.0, 0.0),))
+    with pytest.raises(UsageError, match="takes no time"):
+        empty.scaled_to(1.0)
 
 
 @pytest.mark.parametrize("n", range(len(dump(PROFILE))))

@@ -14,12 +14,13 @@ import pytest
 
 from edge_agent.cli import main
 from split_core.cost.machine import machine_id
-from split_core.cost.profile import Profile, Timing
+from split_core.cost.profile import Profile, Timing, dump
 from split_core.cost.store import ProfileStore
 from split_core.model.bundle import Bundle, open_bundle
 from split_core.model.runner import resolve_runtime
 from split_lab.field import command
 from split_lab.field.arguments import ARMS
+from split_lab.field.trial import read_battery
 from split_lab.split import split_model
 from tests.edge_agent.decision_journals import SEGMENT_S, make_bundle
 from tests.support import tiny_models
@@ -28,6 +29,7 @@ FIGURES = {"frames", "mean_ms", "p50_ms", "p95_ms", "deadline_met_ratio", "bytes
            "energy_j_per_frame", "outcomes", "switches"}
 OUTCOMES = {"remote", "local", "fallback", "dropped", "failed"}
 LINK = "synthetic:3,1Mbit"
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def keep_profile(bundle: Bundle, state: Path, segment_s: float = SEGMENT_S) -> None:
@@ -175,6 +177,16 @@ def test_times_of_a_board_that_is_meant(bundle, tmp_path):
     assert summary["settings"]["deadline_ms"] == 2000.0
 
 
+def test_times_of_another_machine(bundle, tmp_path):
+    file = tmp_path / "profile.json"
+    segments = tuple(Timing(0.1, 0.0) for _ in bundle.manifest.segments)
+    file.write_bytes(dump(Profile(bundle.id_hex, "another", "litert", 1, segments, (), 0.6, "")))
+    summary = field_test(bundle, tmp_path, "--link", "1Mbit", "--duration", "10s", "--arms",
+                         "local", "--profile", str(file))
+    assert summary["arms"]["local"]["mean_ms"] == pytest.approx(600.0)
+    assert summary["settings"]["machine"] == "another"
+
+
 def test_outages_and_black_holes_are_on_the_link(bundle, tmp_path):
     field_test(bundle, tmp_path, "--link", "1Mbit", "--duration", "30s", "--arms", "raw",
                "--outage", "5s+5s", "--black-hole", "20s+3s")
@@ -261,6 +273,11 @@ def complaint(capfd, *arguments: str) -> tuple[int, str]:
     (["{}", "--virtual", "--link", "1Mbit", "--duration=-5s"], 64, ["--duration", "'-5s'"]),
     (["{}", "--virtual", "--link", "1Mbit", "--period", "0"], 64, ["--period", "'0'"]),
     (["{}", "--virtual", "--link", "1Mbit", "--deadline", "0"], 64, ["--deadline", "'0'"]),
+    (["{}", "--virtual", "--link", "1Mbit", "--profile", "{tmp}/none.json"], 66, ["none.json"]),
+    (["{}", "--virtual", "--link", "1Mbit", "--profile", "{tmp}/wrong.toml"], 78, ["damaged"]),
+    (["{}", "--virtual", "--link", "1Mbit", "--profile",
+      str(ROOT / "bench/mobilenet_v2.profile.json")], 64,
+     ["profile of bundle 12ad24ba3eed22c5", "wanted"]),
     (["{}", "--virtual", "--link", "1Mbit", "--device-time", "0s"], 64,
      ["--device-time", "'0s'"]),
 ])
@@ -297,6 +314,11 @@ def test_a_bad_battery_file_is_named(bundle, tmp_path, capfd, text, code, words)
         str(tmp_path / "out"), "--battery", str(battery))
     assert found == code, error
     assert words in error and "battery.toml" in error
+
+
+def test_the_readmes_battery_is_one():
+    battery = read_battery(ROOT / "bench/battery.toml")
+    assert (battery.capacity_wh, battery.base_w, battery.hours) == (6.1, 2.7, 2.0)
 
 
 def test_a_trace_is_named_by_its_file_and_a_rate_as_it_was_written(tmp_path):

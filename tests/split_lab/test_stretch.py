@@ -5,17 +5,19 @@ from __future__ import annotations
 import statistics
 import time
 
+import msgspec
 import numpy as np
 import pytest
 
+from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig, ModelConfig
 from edge_agent.encoder import Encoder
 from edge_agent.frames import Outcome, Plan
 from edge_agent.sensors import SensorsConfig
-from split_core.cost.profile import CodingTime, Profile, Timing
+from split_core.cost.profile import Timing
 from split_core.model.runner import Runner
 from split_core.wire.rungs import RAW, Rung
-from split_lab.field.stretch import SlowAgent, SlowEncoder, SlowRunner, stretched
+from split_lab.field.stretch import SlowEncoder, SlowMachine, SlowRunner
 from split_lab.field.virtual import Board
 from tests.edge_agent.decision_journals import make_bundle, profile_of
 from tests.support.tiny_models import input_like
@@ -88,49 +90,6 @@ def test_a_board_that_is_faster_than_this_machine_changes_nothing(bundle, sample
     assert same(slow.run_segment(0, dict(sample)), Runner(bundle).run_segment(0, dict(sample)))
 
 
-# -- the profile
-
-
-PROFILE = Profile(
-    "0" * 64, "desk", "litert", 1,
-    (Timing(0.001, 0.0002), Timing(0.003, 0.0), Timing(0.006, 0.001)),
-    (CodingTime(1, "kl0.02", 0.002, 0.001, 700), CodingTime(2, "raw", 0.0, 1e-4, 3000)), 0.011,
-    "2026-01-01T00:00:00+00:00")
-
-
-def test_a_profile_is_stretched_by_one_factor():
-    board = Board((0.001, 0.003, 0.006), {}, (0.0,) * 4).scaled_to(0.4)
-    found = stretched(PROFILE, board)                            # 10 ms to 400
-    assert [t.median_s for t in found.segments] == pytest.approx([0.04, 0.12, 0.24])
-    assert [t.spread_s for t in found.segments] == pytest.approx([0.008, 0.0, 0.04])
-    assert [(c.encode_s, c.decode_s) for c in found.codings] == [
-        pytest.approx((0.08, 0.04)), pytest.approx((0.0, 0.004))]
-    assert found.whole_s == pytest.approx(0.4)
-    for field in ("bundle", "machine", "runtime", "threads", "made"):
-        assert getattr(found, field) == getattr(PROFILE, field)
-    assert [(c.cut, c.rung, c.bytes) for c in found.codings] == [
-        (c.cut, c.rung, c.bytes) for c in PROFILE.codings]
-
-
-def test_the_board_says_what_each_segment_takes_and_the_sum_what_the_rest():
-    found = stretched(PROFILE, Board((0.01, 0.01, 0.03), {}, (0.0,) * 4))      # five times
-    assert [t.median_s for t in found.segments] == pytest.approx([0.01, 0.01, 0.03])
-    assert found.segments[2].spread_s == pytest.approx(0.005)
-    assert found.codings[0].encode_s == pytest.approx(0.01)
-
-
-def test_a_profile_stays_one_that_can_be_kept():
-    found = stretched(PROFILE, Board((1200.0, 1200.0, 1200.0), {}, (0.0,) * 4))
-    assert found.whole_s == 3600.0
-    assert found.codings[0].encode_s == pytest.approx(720.0)
-    # 360,000 times 10 ms would be an hour; beyond that nothing is believed.
-    much = Profile(PROFILE.bundle, "desk", "litert", 1, (Timing(0.001, 0.02),),
-                   (CodingTime(1, "raw", 0.02, 0.02, 1),), 0.001, "")
-    found = stretched(much, Board((3600.0,), {}, (0.0, 0.0)))
-    assert found.segments[0].spread_s == found.codings[0].encode_s == 3600.0
-    assert found.codings[0].decode_s == 3600.0
-
-
 # -- the agent
 
 
@@ -139,7 +98,9 @@ def test_an_agent_on_the_board_that_is_meant(bundle, sample, tmp_path):
     config = AgentConfig(
         ModelConfig(str(bundle.path)), id="slow", state_dir=str(tmp_path / "state"),
         sensors=SensorsConfig(root=str(tmp_path / "no-sensors"), battery="none"))
-    agent = SlowAgent(config, BOARD, profile_of(bundle))
+    profile = msgspec.structs.replace(
+        profile_of(bundle), segments=tuple(Timing(s, 0.0) for s in SEGMENT_S))
+    agent = EdgeAgent(config, machine=SlowMachine(BOARD, profile))
     agent.set_local()
     with agent:
         answers = [agent.infer(sample) for _ in range(3)]

@@ -54,8 +54,8 @@ class Observer:
     def stop(self) -> None:
         self._session.stop()
 
-    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
-        self._session.publish(Publication(topic, payload, retain=retain))
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False, **properties) -> None:
+        self._session.publish(Publication(topic, payload, retain=retain, **properties))
 
     def _on_message(self, topic: str, payload: bytes, received) -> None:
         with self._changed:

@@ -49,6 +49,45 @@ def test_every_flipped_bit_is_refused():
                 c.pull_chunk(bytes(flipped))
 
 
+def test_what_is_sealed_says_so_and_what_is_not_stays_version_1():
+    (plain,), (sealed,) = (c.push_chunks(Kind.FRAME, 1, b"x", 300, sealed=s) for s in (False, True))
+    assert plain[4:8] == b"\1\1\0\0"        # version, kind, reserved: as the release before
+    assert sealed[4:8] == b"\2\1\1\0" and sealed[:8] == c.sealed_prefix(Kind.FRAME)
+    assert not c.Reassembler().push("a", plain, 0.0).sealed
+    assert c.Reassembler().push("a", sealed, 0.0).sealed
+    parts = list(c.push_chunks(Kind.FRAME, 1, BODY, 300, sealed=True))
+    whole = feed(c.Reassembler(), parts)[-1]
+    assert whole.sealed and bytes(whole.body) == BODY
+
+
+@pytest.mark.parametrize("version, flags, words", [
+    (0, 0, "chunk version 0"), (3, 0, "chunk version 3, accepted are"),
+    (1, 1, "flags 0x0001, unknown in version 1"), (1, 0x100, "flags 0x0100"),
+    (2, 2, "flags 0x0002, unknown in version 2"), (2, 0x8001, "flags 0x8001")])
+def test_versions_and_flags_that_nobody_knows_are_refused(version, flags, words):
+    with pytest.raises(MessageError, match=words):
+        c.pull_chunk(with_version(version, flags))
+
+
+def test_version_2_without_flags_is_taken():
+    assert not c.pull_chunk(with_version(2, 0)).sealed
+
+
+def with_version(version: int, flags: int) -> bytes:
+    (data,) = publishes(b"x")
+    head = data[:4] + bytes([version, data[5]]) + flags.to_bytes(2, "little") + data[8:20]
+    return head + c.zlib.crc32(b"x", c.zlib.crc32(head)).to_bytes(4, "little") + b"x"
+
+
+def test_a_message_is_sealed_from_end_to_end_or_not_at_all():
+    plain = publishes()
+    sealed = list(c.push_chunks(Kind.FRAME, 1, BODY, 300, sealed=True))
+    r = c.Reassembler()
+    r.push("a", plain[0], 0.0)
+    with pytest.raises(MessageError, match="gap"):
+        r.push("a", sealed[1], 0.0)
+
+
 def test_a_gap_drops_the_message_and_the_next_is_taken():
     r = c.Reassembler()
     parts = publishes()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 
 import numpy as np
@@ -10,6 +12,9 @@ import pytest
 import cext
 from cext import reference_codec
 from cext.class_tables import SYMBOLS, T_MAX, T_MIN
+from split_core.crypto.keyring import parse_keyring
+from split_core.crypto.library import ChaCha20Poly1305
+from split_core.crypto.sealed import Seal
 from split_core.wire import messages as m
 from split_core.wire.chunks import Reassembler, push_chunks
 from split_core.wire.payload import Coder, Encoding
@@ -31,6 +36,34 @@ def test_messages_are_the_frozen_bytes(name):
     *_, whole = [reassembler.push("a", bytes.fromhex(c), 0.0) for c in frozen]
     assert whole.kind == kind
     assert PULL[name](whole.body) == message
+
+
+def test_sealed_messages_are_the_frozen_bytes_and_open():
+    frozen = json.loads((golden.FOLDER / "sealed.json").read_text())
+    assert golden.sealed() == frozen
+    receiver = Seal(parse_keyring(golden.SEALED_KEYS, "golden"), golden.SEALED_SESSIONS[1])
+    for name in golden.SEALED:
+        kind, _, message = golden.MESSAGES[name]
+        reassembler = Reassembler()
+        *_, whole = [reassembler.push("pi-door", bytes.fromhex(c), 0.0) for c in frozen[name]]
+        assert whole.sealed and whole.kind == kind
+        body = receiver.open(kind, golden.SEALED_TOPIC, "pi-door", whole.body)
+        assert PULL[name](body) == message
+
+
+def test_a_sealed_message_is_what_the_document_says():
+    """Taken apart by docs/wire-format.md alone, with HMAC of the standard library for HKDF."""
+    chunks = json.loads((golden.FOLDER / "sealed.json").read_text())["frame"]
+    body = b"".join(bytes.fromhex(c)[24:] for c in chunks)
+    secret = bytes(range(32))
+    sender, receiver = (s.to_bytes(8, "little") for s in golden.SEALED_SESSIONS)
+    assert body[:8] == hashlib.sha256(b"edge-agent key id 1\0" + secret).digest()[:8]
+    assert body[8:16] == sender and body[16:32] == golden.SEALED_SALT and body[32:40] == bytes(8)
+    extracted = hmac.digest(body[8:32], secret, "sha256")
+    key = hmac.digest(extracted, b"edge-agent seal 1\1", "sha256")
+    known = (b"SPLT\2\1\1\0" + body[:40] + receiver + golden.SEALED_TOPIC.encode())
+    plain = ChaCha20Poly1305(key).decrypt(bytes(4) + body[32:40], body[40:], known)
+    assert plain == m.push_frame(golden.MESSAGES["frame"][2])
 
 
 @pytest.mark.parametrize("rung", golden.RUNGS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from split_core.errors import ConfigError
-from split_core.wire.topics import Inbox, Topics, check_node_id
+from split_core.wire.topics import Inbox, Topics, check_node_id, matches
 
 TOPICS = Topics("acme/si/v1")
 
@@ -49,6 +49,38 @@ def test_roots_that_would_break_the_tree_are_refused(root):
         Topics(root)
 
 
+def test_commands_and_replies_parse_back():
+    assert TOPICS.parse_command(TOPICS.device_command("pi-7", "policy")) == ("pi-7", "policy")
+    assert TOPICS.parse_command(TOPICS.device_frames("pi-7")) is None
+    assert TOPICS.parse_device_up(TOPICS.device_up("pi-7", "health")) == ("pi-7", "health")
+    assert TOPICS.parse_reply("acme/si/v1/_reply/anna/pi-7") == "pi-7"
+    assert TOPICS.parse_reply("acme/si/v1/_reply/anna/pi-7/4") == "pi-7"
+    for topic in ("acme/si/v1/_reply/anna", "acme/si/v1/pi-7/up/reply/policy", "_reply/a/pi-7"):
+        assert TOPICS.parse_reply(topic) is None
+
+
 def test_the_tree_fits_brokers_that_allow_seven_slashes():
     deepest = Topics("tenant/si/v1").worker_inbox("w", "d")
     assert deepest.count("/") <= 7
+
+
+def test_commands_and_channels_of_devices_parse_back():
+    assert TOPICS.parse_command(TOPICS.device_command("pi-7", "policy")) == ("pi-7", "policy")
+    assert TOPICS.parse_device_up(TOPICS.device_up("pi-7", "health")) == ("pi-7", "health")
+    assert TOPICS.parse_command(TOPICS.device_up("pi-7", "policy")) is None
+    assert TOPICS.parse_device_up(TOPICS.worker_up("w1", "status")) is None
+    assert TOPICS.parse_device_up(TOPICS.device_reply("pi-7", "policy")) is None
+    assert matches(TOPICS.device_commands_filter("pi-7"), TOPICS.device_command("pi-7", "x"))
+    assert matches(TOPICS.devices_filter("health"), TOPICS.device_up("pi-7", "health"))
+    assert not matches(TOPICS.devices_filter("health"), TOPICS.worker_up("w1", "health"))
+
+
+@pytest.mark.parametrize("topic_filter, topic, wanted", [
+    ("a/b", "a/b", True), ("a/b", "a/b/c", False), ("a/+", "a/b", True), ("a/+", "a", False),
+    ("a/+/c", "a/b/c", True), ("a/#", "a", True), ("a/#", "a/b/c", True), ("#", "a/b", True),
+    ("+/+", "/finance", True), ("/+", "/finance", True), ("+", "/finance", False),
+    ("#", "$SYS/x", False), ("+/x", "$SYS/x", False), ("$SYS/#", "$SYS/x", True),
+    ("a/+", "a/", True), ("sport/tennis/+", "sport/tennis/player1/ranking", False),
+])
+def test_filters_match_as_mqtt_says(topic_filter, topic, wanted):
+    assert matches(topic_filter, topic) == wanted

@@ -9,7 +9,7 @@ import pytest
 
 from edge_agent.belief.transfers import (
     FAST_HALF_LIFE_S, GIVE_UP_S, MAX_SCENARIOS, OUTAGE_RATIO, OUTAGE_S_PER_BYTE, PRIOR_BPS,
-    SLOW_HALF_LIFE_S, SLOW_SHARE, Transfers, weighted_median,
+    SLOW_HALF_LIFE_S, SLOW_SHARE, Transfers, weighted_quantile,
 )
 
 OUTAGE = (OUTAGE_S_PER_BYTE, OUTAGE_RATIO)
@@ -32,9 +32,9 @@ def test_before_the_first_there_is_a_guess_and_an_outage():
 def test_a_byte_costs_what_is_left_without_worker_and_round_trip():
     transfers = Transfers()
     transfers.on_sent(1, 10_000, 2.0)
-    assert transfers.on_answer(1, worker_s=0.25, rtt_s=0.05, now_s=3.0)
+    transfers.on_answer(1, worker_s=0.25, rtt_s=0.05, now_s=3.0)
     assert seen(transfers, 3.0, rtt_s=0.05) == [pytest.approx(0.7 / 10_000)]
-    assert transfers.answered == 1 and transfers.open_bytes() == 0
+    assert transfers.open_bytes() == 0
 
 
 def test_a_shorter_round_trip_that_is_found_later_counts_for_what_was_before():
@@ -48,10 +48,11 @@ def test_a_shorter_round_trip_that_is_found_later_counts_for_what_was_before():
 def test_an_answer_counts_once_and_only_to_what_is_open():
     transfers = Transfers()
     transfers.on_sent(1, 1000, 0.0)
-    assert not transfers.on_answer(2, 0.0, 0.0, 1.0)
-    assert transfers.on_answer(1, 0.0, 0.0, 1.0)
-    assert not transfers.on_answer(1, 0.0, 0.0, 9.0)
-    assert (transfers.answered, seen(transfers, 9.0)) == (1, [pytest.approx(1e-3)])
+    transfers.on_answer(2, 0.0, 0.0, 1.0)
+    assert transfers.open_bytes() == 1000
+    transfers.on_answer(1, 0.0, 0.0, 1.0)
+    transfers.on_answer(1, 0.0, 0.0, 9.0)
+    assert seen(transfers, 9.0) == [pytest.approx(1e-3)] and transfers.open_bytes() == 0
 
 
 def test_waiting_behind_our_own_is_not_the_links_fault():
@@ -128,8 +129,8 @@ def test_one_that_is_turned_away_says_nothing():
     transfers.on_sent(1, 1000, 0.0)
     transfers.on_turned_away(1)
     transfers.on_turned_away(7)
-    assert seen(transfers, 9.0) == [8 / PRIOR_BPS]
-    assert (transfers.open_bytes(), transfers.answered, transfers.loss_ratio) == (0, 0, 0.0)
+    assert pairs(transfers, 9.0) == [(8 / PRIOR_BPS, pytest.approx(1 - OUTAGE_RATIO)), OUTAGE]
+    assert transfers.open_bytes() == 0
 
 
 def test_one_that_we_stopped_half_way_counts_for_as_long_as_it_lasted():
@@ -140,19 +141,24 @@ def test_one_that_we_stopped_half_way_counts_for_as_long_as_it_lasted():
     transfers.on_given_up(2, 3.0)                 # had the link for two seconds
     transfers.on_given_up(7, 3.0)
     assert seen(transfers, 3.0) == [pytest.approx(1e-3), pytest.approx(2e-3)]
-    assert (transfers.open_bytes(), transfers.loss_ratio) == (0, 0.0), "the link lost nothing"
-    assert not transfers.on_answer(2, 0.0, 0.0, 4.0)
+    assert transfers.open_bytes() == 0
+    assert pairs(transfers, 3.0)[-1] == OUTAGE, "the link lost nothing"
+    before = pairs(transfers, 4.0)
+    transfers.on_answer(2, 0.0, 0.0, 4.0)
+    assert pairs(transfers, 4.0) == before
 
 
 def test_what_is_open_too_long_is_given_up_and_counts_as_that_slow():
     transfers = Transfers()
     transfers.on_sent(1, 100_000, 0.0)
     transfers.sweep(GIVE_UP_S)
-    assert transfers.open_bytes() == 100_000 and transfers.loss_ratio == 0
+    assert transfers.open_bytes() == 100_000 and pairs(transfers, GIVE_UP_S)[-1] == OUTAGE
     transfers.sweep(GIVE_UP_S + 0.5)
-    assert transfers.open_bytes() == 0 and transfers.loss_ratio == pytest.approx(0.1)
-    assert seen(transfers, 16.0) == [pytest.approx((GIVE_UP_S + 0.5) / 100_000)]
-    assert not transfers.on_answer(1, 0.0, 0.0, 17.0)
+    lost = [(pytest.approx((GIVE_UP_S + 0.5) / 100_000), pytest.approx(0.9)),
+            (OUTAGE_S_PER_BYTE, pytest.approx(0.1))]
+    assert transfers.open_bytes() == 0 and pairs(transfers, 16.0) == lost
+    transfers.on_answer(1, 0.0, 0.0, 17.0)
+    assert pairs(transfers, 17.0) == lost
 
 
 def test_a_lost_connection_loses_what_is_open_and_frees_the_link():
@@ -161,7 +167,8 @@ def test_a_lost_connection_loses_what_is_open_and_frees_the_link():
     transfers.on_answer(1, -5.0, 0.0, 1.0)        # through at 6: ahead of the clock
     transfers.on_sent(2, 1000, 1.0)
     transfers.on_down(3.0)
-    assert transfers.open_bytes() == 0 and transfers.loss_ratio == pytest.approx(0.1)
+    assert transfers.open_bytes() == 0
+    assert pairs(transfers, 3.0)[-1] == (OUTAGE_S_PER_BYTE, pytest.approx(0.1))
     assert max(seen(transfers, 3.0)) == pytest.approx(6e-3)
     assert min(seen(transfers, 3.0)) == pytest.approx(2e-3)
     transfers.on_sent(3, 1000, 3.0)
@@ -175,12 +182,11 @@ def test_losses_weigh_more_than_the_least_and_fade_with_answers():
         transfers.on_sent(key, 1000, 0.0)
     transfers.on_down(1.0)
     lost = 1 - 0.9 ** 10
-    assert transfers.loss_ratio == pytest.approx(lost)
     # A millisecond a byte each; the outage scenario has the loss ratio for its weight.
     assert pairs(transfers, 1.0)[-1] == (OUTAGE_S_PER_BYTE, pytest.approx(lost))
     transfers.on_sent(99, 1000, 2.0)
     transfers.on_answer(99, 0.0, 0.0, 3.0)
-    assert transfers.loss_ratio == pytest.approx(0.9 * lost)
+    assert pairs(transfers, 3.0)[-1] == (OUTAGE_S_PER_BYTE, pytest.approx(0.9 * lost))
     for key in range(100, 160):
         transfers.on_sent(key, 1000, 3.0)
         transfers.on_answer(key, 0.0, 0.0, 3.0)
@@ -278,5 +284,11 @@ def test_whatever_happens_scenarios_are_in_order_and_sum_to_one(_):
     ([(9.0, 3.0), (1.0, 1.0), (2.0, 1.0)], 9.0),
     ([(1.0, 1.0), (2.0, 1.0)], 1.0),
 ])
-def test_the_weighted_median(given, middle):
-    assert weighted_median(given) == middle
+def test_the_middle_by_weight(given, middle):
+    assert weighted_quantile(given, 0.5) == middle
+
+
+@pytest.mark.parametrize("share, value", [(0.0, 1.0), (0.2, 1.0), (0.21, 2.0), (0.95, 3.0),
+                                          (1.0, 3.0)])
+def test_and_any_other_share_of_it(share, value):
+    assert weighted_quantile([(3.0, 1.0), (1.0, 0.4), (2.0, 0.6)], share) == value

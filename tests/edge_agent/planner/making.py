@@ -66,7 +66,7 @@ def state(**changes) -> DeviceState:
         now_s=100.0, deadline_s=1.0, frame_rate=1.0, segment_s=(0.1, 0.2, 0.3),
         careful_s=(0.1, 0.2, 0.3), codings=CODINGS, link_up=True, rtt_s=0.04,
         scenarios=(Scenario(FAST, 0.75), Scenario(SLOW, 0.25)), waiting_bytes=0, waiting_s=0.0,
-        loss_ratio=0.0, wait_s=0.0, workers=(worker(),), energy=Energy(2.0, 1e-6, 3.0))
+        wait_s=0.0, workers=(worker(),), energy=Energy(2.0, 1e-6, 3.0))
     return msgspec.structs.replace(quiet, **changes)
 
 

@@ -1,0 +1,65 @@
+"""`init`, `check-config`, `config`: a worker's settings written, checked and shown."""
+
+from __future__ import annotations
+
+import argparse
+
+from split_core.commands import Commands
+from split_core.settings import command as settings_command
+from split_core.settings.command import Settings
+
+
+def _kind():
+    from cloud_side.config import WorkerConfig
+
+    return WorkerConfig
+
+
+def _cautions(config):
+    from cloud_side.cautions import cautions
+
+    return cautions(config)
+
+
+SETTINGS = Settings("cloud-worker", _kind, _cautions, "/etc/cloud-worker/w1.toml",
+                    "/etc/cloud-worker/w1.secrets/", needs_file=False)
+
+
+def add_commands(commands: Commands) -> None:
+    _add_init(commands)
+    settings_command.add_check(commands, SETTINGS)
+    settings_command.add_config(commands, SETTINGS)
+
+
+def _add_init(commands: Commands) -> None:
+    from split_core.settings import init
+
+    parser = commands.add(
+        "init", "write a configuration, by asking or from flags",
+        "init", "init --yes --broker mqtts://broker.lan --id w1 --store /var/lib/bundles"
+                " -o worker.toml", body=_init)
+    init.add_arguments(parser, SETTINGS, questions())
+
+
+def questions():
+    """What a worker cannot guess."""
+    from split_core.settings.broker_questions import broker_questions
+    from split_core.settings.init import Question
+
+    return [
+        *broker_questions("w1", "this worker's name"),
+        Question("store.path", "--store", "Folder to keep bundles in",
+                 lambda: "/var/lib/cloud-worker/bundles"),
+    ]
+
+
+def _init(args: argparse.Namespace) -> int:
+    from split_core.settings import init
+
+    return init.run(args, SETTINGS, questions(), _advise)
+
+
+def _advise(file: str) -> int:
+    from cloud_side.cli.health import examine
+
+    return examine(file)

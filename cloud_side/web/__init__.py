@@ -1,0 +1,1 @@
+"""The worker's status page and what is served beside it."""

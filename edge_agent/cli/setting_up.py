@@ -1,0 +1,78 @@
+"""`init`, `check-config`, `config`: an agent's settings written, checked and shown."""
+
+from __future__ import annotations
+
+import argparse
+
+from split_core.commands import Commands
+from split_core.settings import command as settings_command
+from split_core.settings.command import Settings
+
+
+def _kind():
+    from edge_agent.config import AgentConfig
+
+    return AgentConfig
+
+
+def _cautions(config):
+    from edge_agent.cautions import cautions
+
+    return cautions(config)
+
+
+SETTINGS = Settings("edge-agent", _kind, _cautions, "/etc/edge-agent/edge-agent.toml",
+                    "/etc/edge-agent/secrets/")
+
+
+def add_commands(commands: Commands) -> None:
+    _add_init(commands)
+    settings_command.add_check(commands, SETTINGS)
+    settings_command.add_config(commands, SETTINGS)
+
+
+def _add_init(commands: Commands) -> None:
+    from split_core.settings import init
+
+    parser = commands.add(
+        "init", "write a configuration, by asking or from flags",
+        "init", "init --yes --broker mqtts://broker.lan --id pi-door --source camera"
+                " --source-path /dev/video0 -o agent.toml", body=_init)
+    init.add_arguments(parser, SETTINGS, questions())
+
+
+def questions():
+    """What an agent cannot guess, in the order in which people think of it."""
+    from split_core.settings.broker_questions import broker_questions
+    from split_core.settings.init import Question
+
+    return [
+        *broker_questions("pi-door", "this device's name"),
+        Question("model.bundle", "--bundle", "The bundle, made by `edge-agent split`",
+                 lambda: "/var/lib/edge-agent/model.split.tflite"),
+        Question("source.kind", "--source", "Where frames come from", lambda: "none",
+                 choices=("none", "file", "folder", "camera", "csi", "mqtt", "stdin")),
+        Question("source.path", "--source-path", "Its file, folder or device",
+                 wanted=lambda a: a["source.kind"] in ("file", "folder", "camera"),
+                 check=_check_path),
+    ]
+
+
+def _check_path(answers) -> None:
+    """A source that reads a path needs one. Raises ConfigError."""
+    from split_core.errors import ConfigError
+
+    if not answers.get("source.path"):
+        raise ConfigError(f"a source of kind {answers['source.kind']} needs a path")
+
+
+def _init(args: argparse.Namespace) -> int:
+    from split_core.settings import init
+
+    return init.run(args, SETTINGS, questions(), _advise)
+
+
+def _advise(file: str) -> int:
+    from edge_agent.cli.health import examine
+
+    return examine(file)

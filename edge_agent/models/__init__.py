@@ -1,0 +1,1 @@
+"""Models that come over the broker: fetched, proven, tried beside the old one, rolled back."""

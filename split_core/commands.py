@@ -1,0 +1,60 @@
+"""How both programs declare their commands: every one with a line of help and its examples.
+
+    def add_commands(commands: Commands) -> None:
+        run = commands.add("run", "run until stopped", "run -c agent.toml", body=_run)
+        run.add_argument("-c", "--config", metavar="FILE")
+
+A body takes the parsed arguments and returns an exit code or None. What it needs is imported in
+it: `--help` waits for nothing but argparse.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import NoReturn
+
+
+EX_USAGE = 64
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors end with the code that is documented for them: with argparse's own,
+    2, systemd would start a service with a misspelt option for ever."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EX_USAGE, f"{self.format_usage()}{self.prog}: error: {message}\n")
+
+
+class Commands:
+    """The commands of a program, or of one of its commands."""
+
+    def __init__(self, parser: argparse.ArgumentParser):
+        self.parser = parser
+        # The destination is unique, so that a command's commands do not hide its own name.
+        self._parsers = parser.add_subparsers(
+            dest=f"{parser.prog} command", required=True, metavar="COMMAND", title="commands")
+
+    @property
+    def program(self) -> str:
+        return self.parser.prog.split()[0]
+
+    def add(self, name: str, help: str, *examples: str,
+            body: Callable[[argparse.Namespace], int | None]) -> argparse.ArgumentParser:
+        """A command. Its examples are written without the program's name."""
+        command = self._parser(name, help, examples)
+        command.set_defaults(body=body)
+        return command
+
+    def group(self, name: str, help: str, *examples: str) -> Commands:
+        """A command that has commands of its own: `config show`."""
+        return Commands(self._parser(name, help, examples))
+
+    def _parser(self, name: str, help: str, examples: tuple[str, ...]) -> argparse.ArgumentParser:
+        if not examples:
+            raise ValueError(f"{name} has no example")
+        lines = "\n".join(f"  {self.program} {e}" for e in examples)
+        return self._parsers.add_parser(
+            name, help=help, description=help[:1].upper() + help[1:] + ".",
+            epilog=f"example{'s' if len(examples) > 1 else ''}:\n{lines}",
+            formatter_class=argparse.RawDescriptionHelpFormatter)

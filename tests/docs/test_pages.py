@@ -1,0 +1,61 @@
+"""The pages of documentation do what they say: their commands are run, their links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.support.brokers import Mosquitto
+from tests.support.documents import Step, differs, run_page, steps_of
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", ROOT / "ARCHITECTURE.md",
+                ROOT / "CONTRIBUTING.md", *(ROOT / "integrations").rglob("*.md")])
+# Pages for people who type along; the least number of commands says that they are still found.
+RUN = {"quick-start.md": 8, "operating.md": 9}
+
+
+@pytest.mark.parametrize("name", RUN)
+def test_what_a_page_tells_to_type_works(name, tmp_path):
+    with Mosquitto(tmp_path) as broker:
+        folder = tmp_path / "home"
+        folder.mkdir()
+        assert run_page(ROOT / "docs" / name, folder, broker.port) >= RUN[name]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_runner_finds_and_compares():
+    page = "```console\n$ a 1 \\\n  b\nout 7 ... end\n$ c\n```\n<!-- not run: systemd -->\n" \
+           "```console\n$ never\n```\n"
+    assert steps_of(page) == [Step("a 1 \\\n  b", ("out 7 ... end",)), Step("c", ())]
+    assert differs(("out 7 ... end",), "before\nout 12.5 any thing  end\n") is None
+    assert differs(("out 7", "next"), "next\nout 7\n") == "next"
+    assert differs(("cut 3",), "cut x\n") == "cut 3"
+
+
+def test_what_troubleshooting_quotes_is_said_by_somebody():
+    """By the programs, or by what they pass on: OpenSSL, systemd."""
+    passed_on = {"certificate has expired", "self-signed certificate", "Hostname mismatch",
+                 "certificate is not yet valid", "SystemError", "activating"}
+    sources = " ".join(_joined(p) for package in ("edge_agent", "cloud_side", "split_core")
+                       for p in (ROOT / package).rglob("*.py"))
+    page = (ROOT / "docs/troubleshooting.md").read_text("utf-8")
+    quoted = {q for q in re.findall(r"`([^`]+)`", page)
+              if not re.search(r"^(edge-agent|cloud-worker|pip|mqtts?:)|[=/]|_pool|\.tflite|\.toml", q)
+              or q.startswith("event=")}
+    assert len(quoted) > 20
+    unsaid = [q for q in quoted - passed_on if q.removesuffix("...").strip() not in sources]
+    assert not unsaid
+
+
+def _joined(path: Path) -> str:
+    """A source with strings that go on over lines joined."""
+    return re.sub(r'"\s*\n\s*f?"', "", path.read_text("utf-8"))
