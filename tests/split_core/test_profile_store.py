@@ -65,7 +65,7 @@ def test_a_write_that_fails_leaves_the_old_one(tmp_path, bundle, profile, monkey
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("split_core.cost.store.os.replace", full)
+    monkeypatch.setattr("split_core.files.os.replace", full)
     with pytest.raises(ConfigError, match="No space left"):
         store.save(msgspec.structs.replace(profile, whole_s=9.0))
     monkeypatch.undo()
