@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -485,8 +486,15 @@ def test_two_models_are_kept_and_the_one_before_needs_no_fetching(rig, made):
         worker.stop()
         for name, left in (("new", ["new", "third"]), ("old", [])):
             sha256 = sha_of(made[name])
-            command(device, sha256=sha256, bytes=1, **{"from": worker.id})
-            wait_until(lambda: device.in_force == sha256, 20, f"model {name}")
+
+            def is_in_force() -> bool:
+                # The update before has not quite ended when its model is in force.
+                if device.in_force != sha256:
+                    command(device, sha256=sha256, bytes=1, **{"from": worker.id})
+                    time.sleep(0.5)
+                return device.in_force == sha256
+
+            wait_until(is_in_force, 20, f"model {name}")
             wait_until(lambda: models_of(device) == sorted(
                 f"{sha_of(made[n])}.tflite" for n in left), 10, f"files {left}")
         assert device.record()["current"] is None, "the configuration's own file"
