@@ -14,7 +14,7 @@ from cloud_side.tracing import tracing_parts
 from cloud_side.web.status import status_parts
 from cloud_side.worker import CloudWorker
 from split_core import logs
-from split_core.service.host import Host
+from split_core.service.host import Host, enter_parts
 from split_core.service.watchdog import Watch, watch_calls
 
 _log = logging.getLogger(__name__)
@@ -96,10 +96,7 @@ def run_worker(config: WorkerConfig, *, load: Callable[[], WorkerConfig] | None 
     worker, host = daemon.worker, daemon.host
     with contextlib.ExitStack() as stack:
         stack.enter_context(host)
-        for part in compose(daemon):
-            worker.attach(part)
-            if isinstance(part, contextlib.AbstractContextManager):
-                stack.enter_context(part)
+        enter_parts(stack, compose(daemon), worker.attach)
         with host.starting():
             worker.start()
             daemon.wait_until_loaded()

@@ -18,7 +18,7 @@ from edge_agent.sources import Pump, open_source
 from edge_agent.status_line import status_line
 from split_core import logs
 from split_core.errors import InputError, SplitError
-from split_core.service.host import Host
+from split_core.service.host import Host, enter_parts
 from split_core.service.watchdog import Watch, watch_calls
 
 if TYPE_CHECKING:
@@ -144,10 +144,7 @@ def run_agent(config: AgentConfig, *, load: Callable[[], AgentConfig] | None = N
     agent, host = daemon.agent, daemon.host
     with contextlib.ExitStack() as stack:
         stack.enter_context(host)
-        for part in compose(daemon):
-            agent.attach(part)
-            if isinstance(part, contextlib.AbstractContextManager):
-                stack.enter_context(part)
+        enter_parts(stack, compose(daemon), agent.attach)
         pump = _make_pump(agent, config)
         with host.starting():
             agent.start()

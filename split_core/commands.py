@@ -11,9 +11,11 @@ it: `--help` waits for nothing but argparse.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import NoReturn
 
+from split_core.version import VERSION
 
 EX_USAGE = 64
 
@@ -58,3 +60,14 @@ class Commands:
             name, help=help, description=help[:1].upper() + help[1:] + ".",
             epilog=f"example{'s' if len(examples) > 1 else ''}:\n{lines}",
             formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def program(name: str, description: str, files: Sequence[ModuleType]) -> Parser:
+    """A program's parser, with the commands that ``add_commands`` of each file adds, in this
+    order."""
+    parser = Parser(prog=name, description=description)
+    parser.add_argument("--version", action="version", version=f"%(prog)s {VERSION}")
+    commands = Commands(parser)
+    for file in files:
+        file.add_commands(commands)
+    return parser

@@ -6,9 +6,8 @@ from __future__ import annotations
 import argparse
 
 from cloud_side.cli import health, running, setting_up, texts, updating
-from split_core.commands import Commands, Parser
+from split_core.commands import program
 from split_core.program import run_command
-from split_core.version import VERSION
 
 # In the order of `cloud-worker --help`.
 _FILES = (running, setting_up, health, updating, texts)
@@ -16,15 +15,7 @@ _FILES = (running, setting_up, health, updating, texts)
 
 def build_parser() -> argparse.ArgumentParser:
     """All commands with their arguments; help, completion and man pages come from it."""
-    parser = Parser(
-        prog="cloud-worker",
-        description="Runs the tails of models whose heads run on devices.",
-    )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {VERSION}")
-    commands = Commands(parser)
-    for file in _FILES:
-        file.add_commands(commands)
-    return parser
+    return program("cloud-worker", "Runs the tails of models whose heads run on devices.", _FILES)
 
 
 def main(argv: list[str] | None = None) -> int:

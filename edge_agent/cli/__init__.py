@@ -6,9 +6,8 @@ from __future__ import annotations
 import argparse
 
 from edge_agent.cli import bundles, field, health, planning, running, setting_up, texts
-from split_core.commands import Commands, Parser
+from split_core.commands import program
 from split_core.program import run_command
-from split_core.version import VERSION
 
 # In the order of `edge-agent --help`.
 _FILES = (running, setting_up, health, bundles, planning, field, texts)
@@ -16,15 +15,8 @@ _FILES = (running, setting_up, health, bundles, planning, field, texts)
 
 def build_parser() -> argparse.ArgumentParser:
     """All commands with their arguments; help, completion and man pages come from it."""
-    parser = Parser(
-        prog="edge-agent",
-        description="Runs the head of a model here and its tail on a worker, over MQTT.",
-    )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {VERSION}")
-    commands = Commands(parser)
-    for file in _FILES:
-        file.add_commands(commands)
-    return parser
+    return program("edge-agent", "Runs the head of a model here and its tail on a worker, over"
+                                 " MQTT.", _FILES)
 
 
 def main(argv: list[str] | None = None) -> int:

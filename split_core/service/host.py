@@ -21,7 +21,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from split_core import logs
 from split_core.errors import MemoryExceeded
@@ -160,3 +160,11 @@ class Host:
                           _LAST_CHANCE_S)
             logging.shutdown()
             os._exit(error.exit_code)
+
+
+def enter_parts(stack: contextlib.ExitStack, parts: Iterable, attach: Callable) -> None:
+    """Attach every part of a daemon, and enter those that have an end."""
+    for part in parts:
+        attach(part)
+        if isinstance(part, contextlib.AbstractContextManager):
+            stack.enter_context(part)
