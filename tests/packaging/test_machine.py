@@ -66,15 +66,27 @@ def test_a_new_machine_gives_results_and_gives_them_again_after_a_reboot(install
     assert seconds["reboot to a result"] < 300
 
 
-def test_answers_are_right_and_the_worker_takes_its_part(machine):
-    results = []
-    while len(results) < 10 or not any(r["outcome"] == "remote" for r in results):
-        results.append(story.next_result(machine))
-        assert len(results) < 60, f"no result of the worker: {results[-1]}"
-    assert {r["worker"] for r in results if r["outcome"] == "remote"} == {"w1"}
+def test_answers_are_right(machine):
+    results = [story.next_result(machine) for _ in range(10)]
     # A picture's name ends with what is to be read in it.
     right = sum(r["source"].endswith(f"-{r['text']}.png") for r in results)
-    assert right >= 0.8 * len(results), results
+    assert right >= 8, results
+
+
+def test_on_a_slower_device_the_worker_takes_its_part(machine):
+    """Both ends share one machine here, where it is a toss-up who is the faster. A device at a
+    third of its speed leaves no doubt."""
+    quota = "systemctl set-property --runtime edge-agent CPUQuota={} CPUQuotaPeriodSec=20ms"
+    machine.run(quota.format("30%"), check=True)
+    try:
+        results = [story.next_result(machine)]
+        while results[-1]["outcome"] != "remote":
+            assert len(results) < 60, f"no result of the worker: {results[-1]}"
+            results.append(story.next_result(machine))
+    finally:
+        machine.run(quota.format(""), check=True)
+    assert results[-1]["worker"] == "w1"
+    assert results[-1]["source"].endswith(f"-{results[-1]['text']}.png"), results[-1]
 
 
 def test_nobody_else_reads_its_state_or_secrets(machine):
