@@ -20,6 +20,7 @@ import numpy as np
 from edge_agent.adaptation import Adaptation
 from edge_agent.config import AgentConfig, parse_rung
 from edge_agent.deployment import Deployment
+from edge_agent.deployments import Deployments
 from edge_agent.endings import Endings
 from edge_agent.frames import Answer, FrameInput, Ledger, Outcome, Plan
 from edge_agent.head import HeadThread
@@ -44,8 +45,6 @@ _log = logging.getLogger(__name__)
 _INFER_GRACE_S = 60.0
 # Of workers: what there is to know before frames are sent there.
 _WORKER_CHANNELS = ("status", "profile", "load")
-# What a deployment that was replaced has beyond the deadline for what it has begun.
-_RETIRE_GRACE_S = 5.0
 
 
 class EdgeAgent:
@@ -82,11 +81,8 @@ class EdgeAgent:
         self._endings = Endings(config.result, self.ledger,
                                 None if ephemeral else self.results, self._result_topic,
                                 self._on_answer)
-        # In force; of a change, the one that is getting ready and the one that is finishing.
-        self._incoming: Deployment | None = None
-        self._incoming_failure: BaseException | None = None
-        self._before: Deployment | None = None
-        self._current = self._deploy(config, None)
+        self._deployments = Deployments(self._deploy, config, wake=self.wake,
+                                        stopped=self._stopped, raise_failure=self._raise_failure)
         self._subscribe(config)
 
     def _deploy(self, config: AgentConfig, before: Deployment | None) -> Deployment:
@@ -107,32 +103,26 @@ class EdgeAgent:
 
     @property
     def bundle(self) -> Bundle:
-        return self._current.bundle
+        return self.deployment.bundle
 
     @property
     def plan(self) -> Plan:
         """The one in force."""
-        return self._current.plan
+        return self.deployment.plan
 
     @property
     def deployment(self) -> Deployment:
         """The one in force."""
-        return self._current
+        return self._deployments.current
 
     @property
     def adaptation(self) -> Adaptation | None:
         """None where the plan is fixed."""
-        return self._current.adaptation
+        return self.deployment.adaptation
 
     @property
     def head(self) -> HeadThread:
-        return self._current.head
-
-    @property
-    def _deployments(self) -> tuple[Deployment, ...]:
-        """All there are now, the one in force first."""
-        found = (self._current, self._before, self._incoming)
-        return tuple(d for d in found if d is not None)
+        return self.deployment.head
 
     def attach(self, observer: Observer) -> None:
         """Let somebody see what happens. Before `start`."""
@@ -150,7 +140,7 @@ class EdgeAgent:
     def start(self) -> None:
         """Load the model and connect. Raises what keeps the model from running; an absent
         broker is no error."""
-        current = self._current
+        current = self.deployment
         current.start(self._raise_failure)
         if current.adaptation is not None:
             current.adaptation.start()
@@ -169,7 +159,7 @@ class EdgeAgent:
                 deployment.stop()
                 deployment.end_open("agent stopped")
         for frame_id in self.ledger.open_frames:
-            self._current.end_bare(FrameInput(frame_id, {}, "", time.monotonic(), float("inf")),
+            self.deployment.end_bare(FrameInput(frame_id, {}, "", time.monotonic(), float("inf")),
                                    Outcome.DROPPED, "agent stopped")
         if not self._offline:
             self.node.stop()
@@ -196,15 +186,7 @@ class EdgeAgent:
 
     def on_failure(self, deployment: Deployment, error: BaseException) -> None:
         """A deployment's thread died; one that is not in force yet never will be."""
-        with self.wake:                      # as one with the moment that puts it into force
-            if deployment is self._incoming:
-                self._incoming_failure = error
-                return
-            gone = deployment not in self._deployments
-        if gone:                             # given up while it still loaded, or was replaced
-            _log.error("event=thread-died bundle=%s note=of a model that is not in force"
-                       " error=%r", deployment.bundle.id_hex[:16], error)
-        else:
+        if self._deployments.on_failure(deployment, error):
             self.fail(error)
 
     def _raise_failure(self) -> None:
@@ -213,7 +195,7 @@ class EdgeAgent:
 
     def set_local(self) -> None:
         """Run everything here, and do not connect. Before `start`."""
-        plans = self._current.plans
+        plans = self.deployment.plans
         plans.switch(Plan(plans.next_id(), self.bundle.last_cut, self.plan.rung))
         self._offline = True
 
@@ -222,7 +204,7 @@ class EdgeAgent:
         if not self.node.is_up:
             trouble = self.node.session.trouble
             return f"no broker ({trouble})" if trouble else "no broker"
-        return self._current.missing()
+        return self.deployment.missing()
 
     # -- changes
 
@@ -231,8 +213,8 @@ class EdgeAgent:
         frame is lost, waits or is run twice for it. Raises BundleError, ConfigError."""
         if self.adaptation is not None:
             raise ConfigError("this agent plans for itself; fix plan.cut or plan.rung first")
-        plan = self._current.set_plan(cut, parse_rung(rung), worker, "set")
-        self.on_plan(self._current, plan, None)
+        plan = self.deployment.set_plan(cut, parse_rung(rung), worker, "set")
+        self.on_plan(self.deployment, plan, None)
         return plan
 
     def reconfigure(self, config: AgentConfig | Callable[[AgentConfig], AgentConfig], *,
@@ -254,79 +236,33 @@ class EdgeAgent:
             config.check()
             config, left = changes(self.config, config)
             with self._endings.changed(config.result):
-                before, plan = self._current, self._put_into_force(config, reread_model)
+                before, plan = self.deployment, self._put_into_force(config, reread_model)
             deadline_ms, self.config = self.config.frame.deadline_ms, config
-            replaced = self._current is not before
+            replaced = self.deployment is not before
             if replaced or config.frame.deadline_ms != deadline_ms:
                 self._publish_births()
             if replaced:
-                self.observers.on_model(self._current.bundle)
+                self.observers.on_model(self.deployment.bundle)
             if plan is not None:
-                self.on_plan(self._current, plan, None)
+                self.on_plan(self.deployment, plan, None)
             self.observers.on_config(config)
         return left
 
     def _put_into_force(self, config: AgentConfig, reread_model: bool) -> Plan | None:
         """In the deployment that there is, if one can be kept; the plan, if it was set."""
-        current, plan = self._current, None
+        current, plan = self.deployment, None
         adapts = not config.plan.fixed and not self._ephemeral
         if (config.model != self.config.model or reread_model and current.bundle.has_changed
                 or adapts != (current.adaptation is not None)):
-            self._replace(config)
+            self._deployments.replace(config, lambda: self._subscribe(config))
         elif config != self.config:
             plan = current.reconfigure(config)
             self._subscribe(config)
         return plan
 
-    def _replace(self, config: AgentConfig) -> None:
-        """Another deployment takes over: loaded and told of the workers first."""
-        self._incoming_failure = None
-        incoming = self._incoming = self._deploy(config, self._current)
-        try:
-            self._subscribe(config)
-            incoming.start(self._raise_if_incoming_failed)
-            incoming.decide_after(self._current)
-            with self.wake:
-                self._raise_if_incoming_failed()
-                self._before, self._current, self._incoming = self._current, incoming, None
-                self.wake.notify_all()
-        except BaseException:
-            self._incoming = None
-            incoming.stop()
-            self._current.decide_again()
-            raise
-        before = self._before
-        _log.info("event=model-swapped bundle=%s was=%s", incoming.bundle.id_hex[:16],
-                  before.bundle.id_hex[:16])
-        self._retire(before)
-
-    def _raise_if_incoming_failed(self) -> None:
-        self._raise_failure()
-        if self._incoming_failure is not None:
-            raise self._incoming_failure
-        if self._stopped.is_set():
-            raise SplitError("the agent was stopped before the model was ready")
-
-    def _retire(self, before: Deployment) -> None:
-        """Let it finish what it has begun, which its deadlines bound."""
-        limit_s = time.monotonic() + 1e-3 * before.config.frame.deadline_ms + _RETIRE_GRACE_S
-        while time.monotonic() < limit_s and not self._stopped.is_set():
-            with self.wake:
-                if before.is_idle:
-                    before.close()           # as one: a frame that comes now is the other's
-                    break
-            time.sleep(0.01)
-        before.stop()
-        before.end_open("model replaced")
-        with self.wake:
-            self._before = None
-            self.wake.notify_all()
-
     def may_begin(self, deployment: Deployment) -> bool:
-        """Two deployments may work side by side, but not from one state."""
-        before = self._before
-        return not (deployment.state and deployment is self._current and before is not None
-                    and not before.is_idle)
+        """Whether a deployment's next frame may start; the lock is held."""
+        return self._deployments.may_begin(deployment)
 
     # -- frames in
 
@@ -335,7 +271,7 @@ class EdgeAgent:
         return self._prepared(frame)[1]
 
     def _prepared(self, frame) -> tuple[Deployment, dict[str, np.ndarray]]:
-        current = self._current
+        current = self.deployment
         return current, current.prepare(frame)
 
     def offer(self, frame, source: str = "", captured_s: float | None = None) -> int:
@@ -350,7 +286,7 @@ class EdgeAgent:
     def fail_frame(self, source: str, reason: str, captured_s: float) -> None:
         """Count a frame whose input could not be read."""
         frame = FrameInput(self.ledger.open(), {}, source, captured_s, float("inf"))
-        self._current.end_bare(frame, Outcome.FAILED, reason)
+        self.deployment.end_bare(frame, Outcome.FAILED, reason)
 
     def _put(self, frame_id: int, frame, source: str, captured_s: float,
              prepared: tuple[Deployment, dict[str, np.ndarray]] | None = None) -> None:
@@ -367,7 +303,7 @@ class EdgeAgent:
             # A source that has not noticed yet: nobody would take the frame, or end it.
         except SplitError as e:
             end = Outcome.FAILED, str(e)
-        self._current.end_bare(FrameInput(frame_id, {}, source, captured_s,
+        self.deployment.end_bare(FrameInput(frame_id, {}, source, captured_s,
                                           self._deadline_s(captured_s)), *end)
 
     def infer(self, frame, source: str = "") -> Answer:
@@ -427,7 +363,7 @@ class EdgeAgent:
         """The retained records, but for an ephemeral agent: that leaves nothing behind."""
         if self._ephemeral:
             return
-        current, publish = self._current, self.node.publish_record
+        current, publish = self.deployment, self.node.publish_record
         publish(self._up("info"), DeviceInfo(
             VERSION, VERSIONS_ACCEPTED, current.bundle.id_hex, current.bundle.manifest.name,
             tuple(c.cut for c in current.bundle.manifest.cuts), current.head.runtime,
@@ -449,7 +385,7 @@ class EdgeAgent:
         if message.kind is Kind.BLOB_PART and self.on_blob_part is not None:
             self.on_blob_part(sender, pull_blob_part(message.body))
             return
-        deployments = self._deployments
+        deployments = list(self._deployments)
         owner = deployments[0]
         if len(deployments) > 1 and message.kind is not Kind.BLOB_PART:
             owner = next((d for d in deployments if d.sender.claims(message)), owner)
@@ -470,13 +406,13 @@ class EdgeAgent:
             deployment.on_report(topic, payload)
 
     def _on_acknowledged(self, round_trip_s: float) -> None:
-        self._current.on_acknowledged(round_trip_s)
+        self.deployment.on_acknowledged(round_trip_s)
 
     # -- plans
 
     def on_plan(self, deployment: Deployment, plan: Plan, ruling: Ruling | None) -> None:
         """Another plan is in force: say so. On the control thread."""
-        if deployment is not self._current:
+        if deployment is not self.deployment:
             return                               # said when it takes over
         if ruling is not None:
             _log.info("event=plan plan=%d what=%r reason=%r", plan.plan_id,
@@ -486,7 +422,7 @@ class EdgeAgent:
 
     def on_worker(self, deployment: Deployment, worker: str | None) -> None:
         """A deployment sends to another worker."""
-        if deployment is self._current:
+        if deployment is self.deployment:
             self.observers.on_worker(worker)
 
     def _publish_plan(self, plan: Plan, ruling: Ruling | None) -> None:
