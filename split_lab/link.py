@@ -24,6 +24,10 @@ from collections import deque
 # Small, so that a throttled link looks slow to its sender at once. The kernel doubles them.
 BUFFER_BYTES = 8_192
 PIECE_BYTES = 4_096
+# As on Ethernet. Loopback's segments are larger than our buffers: a sender then holds back what
+# does not fit the window, until a timer of 0.2 s and more, and the link crawls at 30 kB/s or does
+# not, by the sizes of the messages on it.
+SEGMENT_BYTES = 1_448
 # While a piece is delayed more may come in: enough for 1 MB/s at 250 ms.
 HELD_BYTES = 262_144
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
@@ -38,10 +42,11 @@ class Proxy:
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         # Accepted sockets inherit it, and it must be set before the handshake.
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
+        self._listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SEGMENT_BYTES)
         self._listener.bind(("127.0.0.1", 0))
         self._listener.listen()
         self.port = self._listener.getsockname()[1]
-        self.accepted = 0
+        self.accepted = 0                # connections so far
         self._rate_Bps: float | None = None
         self._delay_s = 0.0
         self._open = threading.Event()
@@ -107,6 +112,7 @@ class Proxy:
                 return
             far = socket.socket()
             far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
+            far.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SEGMENT_BYTES)
             try:
                 far.connect(("127.0.0.1", self._target_port))
             except OSError:
