@@ -22,7 +22,7 @@ import elf
 import kernels
 import tree
 import wheels
-from recipe import RECIPES, ROOT, TRIPLETS, Recipe
+from recipe import MAINTAINER, RECIPES, ROOT, TRIPLETS, Recipe
 
 sys.path.insert(0, str(ROOT))
 from split_core.version import VERSION  # noqa: E402
@@ -81,14 +81,15 @@ def build(recipe: Recipe, arch: str, library: Path, output: Path) -> Path:
     """One .deb, in ``output``."""
     root = output / "work" / f"{recipe.name}-{arch}"
     shutil.rmtree(root, ignore_errors=True)
+    # The times of all files: the commit's, so that the same commit makes the same package.
+    environment = {"SOURCE_DATE_EPOCH": _epoch()} | os.environ
+    seconds = int(environment["SOURCE_DATE_EPOCH"])
     with _step(f"{arch}: {recipe.name}: wheels and byte code"):
-        inside = tree.lay_out(recipe, arch, library, root)
+        inside = tree.lay_out(recipe, arch, library, root, VERSION, seconds)
     with _step(f"{arch}: {recipe.name}: pack"):
         _control(recipe, arch, root)
         package = output / f"{recipe.name}_{VERSION}_{arch}.deb"
-        # The times of all files: the commit's, so that the same commit makes the same package.
-        environment = {"SOURCE_DATE_EPOCH": _epoch()} | os.environ
-        _same_times(root, int(environment["SOURCE_DATE_EPOCH"]))
+        _same_times(root, seconds)
         # zstd: 22.2 MB in 7 s where xz makes 18.3 MB in 57 s, and unpacked several times as fast,
         # which a small board feels. Debian 12's dpkg reads it.
         subprocess.run(["dpkg-deb", "--root-owner-group", "-Zzstd", "-z12", "--build", str(root),
@@ -109,7 +110,7 @@ def _control(recipe: Recipe, arch: str, root: Path) -> None:
 Package: {recipe.name}
 Version: {VERSION}
 Architecture: {arch}
-Maintainer: The edge-agent project <edge-agent@localhost>
+Maintainer: {MAINTAINER}
 Installed-Size: {kb}
 Depends: {', '.join(relations)}
 Suggests: {recipe.suggests}
@@ -132,11 +133,13 @@ Description: {recipe.summary}
 
 
 def _same_times(root: Path, seconds: int) -> None:
-    """One time and the usual permissions for everything, whoever builds."""
+    """One time and the usual permissions for everything, whoever builds. Of modules and libraries,
+    nothing is executed by itself, whatever their wheels say."""
     for path in [root, *root.rglob("*")]:
         os.utime(path, (seconds, seconds), follow_symlinks=False)
         if not path.is_symlink():
-            executable = path.is_dir() or path.stat().st_mode & 0o100
+            executable = path.is_dir() or (path.stat().st_mode & 0o100
+                                           and "site-packages" not in path.parts)
             path.chmod(0o755 if executable else 0o644)
 
 

@@ -42,10 +42,11 @@ def depends(tree: Path) -> list[str]:
 
 
 def strip(tree: Path, tool: str) -> None:
-    """Take out what only a debugger reads."""
+    """Take out what only a debugger reads; of our own kernels all that nothing looks up."""
     for path in compiled(tree):
         # Symbols that patchelf moved are left alone: strip breaks such files.
-        subprocess.run([tool, "--strip-debug", str(path)], check=True, capture_output=True)
+        what = "--strip-unneeded" if path.parent.name == "cext" else "--strip-debug"
+        subprocess.run([tool, what, str(path)], check=True, capture_output=True)
 
 
 def _version(text: str) -> tuple[int, ...]:

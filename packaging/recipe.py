@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 # Debian's name of an architecture, and the compilers' and wheels' names of it.
 TRIPLETS = {"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
+# Whoever publishes packages says so as Debian's other tools are told. Without that it is nobody who
+# can be written to: .invalid is reserved for such addresses (RFC 2606).
+MAINTAINER = (f"{os.environ.get('DEBFULLNAME', 'The edge-agent project')}"
+              f" <{os.environ.get('DEBEMAIL', 'nobody@edge-agent.invalid')}>")
 # The newest C library, and C++ library, that Debian 12 has: wheels that want more would
 # install and then not load.
 GLIBC, GLIBCXX = (2, 36), (3, 4, 30)
@@ -74,7 +79,8 @@ WORKER = Recipe(
     sees_debian_modules=False, suggests="mosquitto",
     summary="split inference: the tails of models, on a server",
     description="""\
-Computes the rest of a .tflite model for devices that run edge-agent, over MQTT.
+Computes the rest of a .tflite model for devices that run edge-agent, over
+MQTT.
 
 The virtual environment is in /usr/lib/cloud-worker. After installing, edit
 /etc/cloud-worker/w1.toml and run: systemctl enable --now cloud-worker@w1""")

@@ -7,23 +7,30 @@ import os
 import shutil
 import subprocess
 import sys
-from email.parser import HeaderParser
+from datetime import datetime, timezone
 from pathlib import Path
 
+import changelog
 import elf
+import licences
 import wheels
-from recipe import ROOT, TRIPLETS, Recipe
+from recipe import MAINTAINER, ROOT, TRIPLETS, Recipe
 
 # What nobody runs on a device: tests, what is for compilers and type checkers, commands of the
-# wheels, and what drives chips that need their maker's libraries anyway.
+# wheels, and what drives chips that need their maker's libraries anyway. Of NumPy's compiled tests
+# `_multiarray_tests` stays: `import numpy` loads it.
 LEFT_OUT = ("bin", "**/tests", "**/_examples", "**/*.pyi", "**/py.typed", "**/*.a", "**/*.lib",
-            "**/*.[ch]", "**/*.pyx", "**/*.pxd", "numpy/core/include", "numpy/f2py", "numpy/distutils",
+            "**/*.sh", "**/*.[ch]", "**/*.pyx", "**/*.pxd", "numpy/core/include",
+            "numpy/core/_operand_flag_tests.*.so", "numpy/core/_struct_ufunc_tests.*.so",
+            "numpy/f2py", "numpy/distutils",
             "ai_edge_litert/vendors", "ai_edge_litert/tools",
             "ai_edge_litert/libLiteRtWebGpuAccelerator.so")
 
 
-def lay_out(recipe: Recipe, arch: str, library: Path, tree: Path) -> list[tuple[str, str]]:
-    """Everything but DEBIAN/; the wheels inside, with their versions."""
+def lay_out(recipe: Recipe, arch: str, library: Path, tree: Path, version: str,
+            seconds: int) -> list[tuple[str, str]]:
+    """Everything but DEBIAN/; the wheels inside, with their versions. ``seconds`` is the commit's
+    time, which the changelog tells."""
     home = tree / recipe.home
     site = home / "lib/python3.11/site-packages"
     site.mkdir(parents=True)
@@ -39,7 +46,7 @@ def lay_out(recipe: Recipe, arch: str, library: Path, tree: Path) -> list[tuple[
     _environment(recipe, home)
     _compile(home, f"/{recipe.home}")
     _system(recipe, tree)
-    _documents(recipe, tree, site)
+    _documents(recipe, tree, site, version, seconds)
     return versions
 
 
@@ -51,7 +58,7 @@ def _environment(recipe: Recipe, home: Path) -> None:
         f"include-system-site-packages = {str(recipe.sees_debian_modules).lower()}\n"
         "version = 3.11\n")
     (home / "bin").mkdir()
-    (home / "bin/python").symlink_to("/usr/bin/python3.11")
+    (home / "bin/python").symlink_to("../../../bin/python3.11")
     module, function = recipe.main.split(":")
     command = home / "bin" / recipe.name
     # -I: neither PYTHON* in the environment nor the folder it is called from choose the modules.
@@ -60,7 +67,7 @@ def _environment(recipe: Recipe, home: Path) -> None:
     command.chmod(0o755)
     binary = home.parents[1] / "bin" / recipe.name
     binary.parent.mkdir(parents=True, exist_ok=True)
-    binary.symlink_to(f"/{recipe.home}/bin/{recipe.name}")
+    binary.symlink_to(f"../lib/{recipe.name}/bin/{recipe.name}")
 
 
 def _compile(home: Path, installed: str) -> None:
@@ -81,13 +88,21 @@ def _system(recipe: Recipe, tree: Path) -> None:
     shutil.copy(ROOT / "systemd" / recipe.example, share)
 
 
-def _documents(recipe: Recipe, tree: Path, site: Path) -> None:
+def _documents(recipe: Recipe, tree: Path, site: Path, version: str, seconds: int) -> None:
     folder = tree / "usr/share/doc" / recipe.name
     (folder / "examples").mkdir(parents=True)
-    (folder / "examples" / recipe.example).symlink_to(f"/usr/share/{recipe.name}/{recipe.example}")
-    (folder / "copyright").write_text(_copyright(recipe, site))
+    (folder / "examples" / recipe.example).symlink_to(
+        f"../../../{recipe.name}/{recipe.example}")
+    (folder / "copyright").write_text(licences.copyright_of(recipe, site), "utf-8")
+    text = changelog.debian_changelog(
+        recipe.name, version, MAINTAINER, (ROOT / "CHANGELOG.md").read_text("utf-8"),
+        datetime.fromtimestamp(seconds, timezone.utc))
     with gzip.GzipFile(folder / "changelog.gz", "wb", 9, mtime=0) as out:
-        out.write((ROOT / "CHANGELOG.md").read_bytes())
+        out.write(text.encode())
+    overrides = tree / "usr/share/lintian/overrides" / recipe.name
+    overrides.parent.mkdir(parents=True)
+    overrides.write_text((ROOT / "packaging/lintian-overrides").read_text("utf-8")
+                         .replace("@PACKAGE@", recipe.name).replace("@HOME@", recipe.home))
     _manual(recipe, tree / "usr/share")
 
 
@@ -115,23 +130,3 @@ def _own(module: str, *arguments: str) -> str:
     if done.returncode:
         raise wheels.BuildError(f"{module} {' '.join(arguments)}: {done.stderr.strip()[-500:]}")
     return done.stdout
-
-
-def _copyright(recipe: Recipe, site: Path) -> str:
-    """Ours, and that of each wheel as it tells it; the texts are in the wheels' folders."""
-    parts = ["Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n"
-             "Upstream-Name: edge-agent\n",
-             "Files: *\nCopyright: the authors of edge-agent\nLicense: Apache-2.0\n"]
-    for path in sorted(site.glob("*.dist-info")):
-        metadata = HeaderParser().parsestr((path / "METADATA").read_text("utf-8"))
-        # "Apache 2.0"; some have the whole text there, which begins with its name.
-        told = (metadata["License-Expression"] or metadata["License"] or "").strip().split("\n")[0]
-        told = told or next((c.split(" :: ")[-1] for c in metadata.get_all("Classifier", [])
-                             if c.startswith("License ::")), "see its folder")
-        author = metadata["Author"] or metadata["Author-email"] or metadata["Maintainer"]
-        folder = f"/{recipe.home}/lib/python3.11/site-packages/{path.name}"
-        parts.append(f"Files: {folder}/*\nCopyright: {author or 'its authors'}\n"
-                     f"License: {told}\nComment: {metadata['Name']} {metadata['Version']}; its"
-                     f" licence's text is in {folder}\n")
-    return "\n".join(parts) + "\nLicense: Apache-2.0\n On Debian systems the text is in " \
-        "/usr/share/common-licenses/Apache-2.0.\n"

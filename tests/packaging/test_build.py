@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import re
 import subprocess
@@ -86,16 +87,53 @@ def test_control_tells_what_it_is_and_needs(package, tree):
         subprocess.run(["sh", "-n", str(tree / "DEBIAN" / script)], check=True)
 
 
-def test_documents_are_there(tree):
+def test_documents_are_there(tree, tmp_path_factory):
     name = next(p.name for p in (tree / "usr/bin").iterdir())
     share = tree / "usr/share"
     assert (share / f"man/man1/{name}.1.gz").exists()
     assert (share / f"bash-completion/completions/{name}").read_text().strip()
     assert (share / f"zsh/vendor-completions/_{name}").read_text().startswith("#compdef")
-    copyright = (share / f"doc/{name}/copyright").read_text()
-    for wheel in (tree / "usr/lib" / name).rglob("*.dist-info"):
-        assert f"Files: /{wheel.relative_to(tree)}/*" in copyright
-    assert (share / f"doc/{name}/changelog.gz").exists()
+    # As Debian's own tool reads it.
+    changelog = tmp_path_factory.mktemp("changelog") / "changelog"
+    changelog.write_bytes(gzip.decompress((share / f"doc/{name}/changelog.gz").read_bytes()))
+    done = subprocess.run(["dpkg-parsechangelog", "-l", str(changelog)], text=True, check=True,
+                          capture_output=True)
+    assert f"Source: {name}\nVersion: {VERSION}\n" in done.stdout and done.stderr == ""
+
+
+def test_every_file_of_a_wheel_has_its_licence_in_the_copyright_file(tree):
+    name = next(p.name for p in (tree / "usr/bin").iterdir())
+    site = tree / "usr/lib" / name / "lib/python3.11/site-packages"
+    paragraphs = (tree / f"usr/share/doc/{name}/copyright").read_text("utf-8").split("\n\n")
+    patterns = []
+    for paragraph in paragraphs[2:-1]:
+        files, license = re.match(r"Files: (.+(?:\n /.+)*)\nCopyright: .+(?:\n .+)*\n"
+                                  r"License: (\S.*)\n .+(?:\n .+)*\nComment: .+$",
+                                  paragraph).groups()
+        patterns += files.split("\n ")
+        assert "see below" not in license
+    assert len(list(site.glob("*.dist-info"))) == len(paragraphs) - 3
+    ours = {"cext", "split_core", "split_lab", "edge_agent", "cloud_side"}
+    for path in site.rglob("*"):
+        inside = path.relative_to(site).parts
+        if path.is_dir() or inside[0] in ours or "__pycache__" in inside:
+            continue
+        installed = f"/{path.relative_to(tree)}"
+        owners = [p for p in patterns if installed == p
+                  or p.endswith("/*") and installed.startswith(p[:-1])]
+        assert len(owners) == 1, f"{installed}: {owners}"
+
+
+def test_a_wheel_without_a_licence_is_not_packed(tmp_path):
+    wheel = tmp_path / "lib/python3.11/site-packages/secret-1.0.dist-info"
+    wheel.mkdir(parents=True)
+    (wheel / "RECORD").write_text("secret-1.0.dist-info/METADATA,,\n")
+    (wheel / "METADATA").write_text("Name: secret\nVersion: 1.0\nLicense: Proprietary\n\n")
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys; from pathlib import Path; import licences, recipe\n"
+         "licences.copyright_of(recipe.AGENT, Path(sys.argv[1]))", str(wheel.parent)],
+        cwd=REPOSITORY / "packaging", text=True, capture_output=True)
+    assert done.returncode and "secret-1.0.dist-info has no text of its licence" in done.stderr
 
 
 def test_the_same_sources_make_the_same_file(tmp_path):
