@@ -139,9 +139,10 @@ class WorkerMetrics(WorkerObserver):
         yield _of_devices("frames_per_second", "Answered frames a second", reporting, "fps")
         yield Family("gauge", "split_device_latency_seconds",
                      "From capture to answer, over the device's last minute", tuple(
-                         ((d["device"], quantile), 1e-3 * d[key]) for d in reporting
-                         for quantile, key in (("0.5", "p50_ms"), ("0.95", "p95_ms"))
-                         if d[key] is not None), ("device", "quantile"))
+                         ((d["device"], percentile), 1e-3 * d[key]) for d in reporting
+                         # Not "quantile", which is for summaries alone.
+                         for percentile, key in (("50", "p50_ms"), ("95", "p95_ms"))
+                         if d[key] is not None), ("device", "percentile"))
         yield Family("counter", "split_device_frames", "Frames by how they ended, by the device's"
                      " own count", tuple(((d["device"], o), float(d["totals"][o]))
                                          for d in reporting for o in OUTCOMES),
@@ -156,8 +157,8 @@ class WorkerMetrics(WorkerObserver):
         yield Family("gauge", "split_device_link_rtt_seconds", "Round trip to the broker", tuple(
             ((d["device"],), 1e-3 * d["link"]["rtt_ms"]) for d in reporting
             if d["link"]["rtt_ms"] is not None), ("device",))
-        yield Family("gauge", "split_device_link_bits_per_second", "What it believes of its"
-                     " uplink", tuple(((d["device"],), d["link"]["rate_bps"]) for d in reporting
+        yield Family("gauge", "split_device_link_bytes_per_second", "What it believes of its"
+                     " uplink", tuple(((d["device"],), d["link"]["rate_bps"] / 8) for d in reporting
                                       if d["link"]["rate_bps"] is not None), ("device",))
         for name, help, key in (
                 ("battery_ratio", "Charge, 0 to 1", "battery_ratio"),

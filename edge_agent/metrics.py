@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig
-from edge_agent.frames import Answer, Outcome
+from edge_agent.frames import ANSWERED, Answer, Outcome
 from edge_agent.observing import Observer
 from split_core.errors import ConfigError
 from split_core.listen import parse_listen
@@ -25,7 +25,6 @@ STAGES = ("wait", "head", "encode", "link", "queue", "decode", "tail", "reply", 
           "fallback")
 _P = "split_agent"
 _log = logging.getLogger(__name__)
-_ANSWERED = (Outcome.REMOTE, Outcome.LOCAL, Outcome.FALLBACK)
 
 
 class AgentMetrics(Observer):
@@ -40,7 +39,7 @@ class AgentMetrics(Observer):
             f"{_P}_frames", "Frames by how they ended", "outcome", [o.value for o in Outcome])
         self._total = made.histogram(
             f"{_P}_answer_seconds", "From capture to answer", "outcome",
-            [o.value for o in _ANSWERED])
+            [o.value for o in ANSWERED])
         self._late = made.counter(f"{_P}_late_frames", "Answers after their deadline")
         self._payload = made.histogram(
             f"{_P}_frame_bytes", "Coded bytes of a frame that was sent", buckets=BYTES)
@@ -72,7 +71,7 @@ class AgentMetrics(Observer):
         if answer.payload_bytes:
             self._payload[""](answer.payload_bytes)
             self._sent[""](answer.payload_bytes)
-        if answer.outcome not in _ANSWERED:
+        if answer.outcome not in ANSWERED:
             return
         for stage, ms in answer.stages_ms.items():
             observe = self._stage.get(stage)
