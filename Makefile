@@ -20,7 +20,7 @@ help:
 	@echo "make check   the long tests: ten-minute load, sanitizers, aarch64, other Pythons"
 	@echo "make deb     packages for Debian 12, amd64 and arm64, in build/deb/"
 	@echo "make bench   every benchmark, JSON in bench/results/"
-	@echo "make reference  write docs/configuration.md from the code"
+	@echo "make reference  write docs/configuration.md and docs/asyncapi.json from the code"
 	@echo "make golden  write the golden vectors anew (after a change of format)"
 	@echo "make fuzz    fuzz the decoders, SECONDS=60 for each target (needs clang)"
 	@echo "make corpus  the same, then keep in fuzz/corpus what reaches most"
@@ -64,11 +64,13 @@ check-deb: $(FUZZER) broker
 bench: $(INSTALLED) broker
 	$(BIN)/python -m bench
 
-# tests/cli/test_reference.py says when it is due.
+# tests/cli/test_reference.py and tests/docs/test_asyncapi.py say when it is due.
 reference: $(INSTALLED)
 	{ echo '# Configuration' && echo && $(BIN)/edge-agent config reference && echo \
 		&& $(BIN)/cloud-worker config reference; } > docs/configuration.md.part
 	mv docs/configuration.md.part docs/configuration.md
+	$(BIN)/edge-agent asyncapi > docs/asyncapi.json.part
+	mv docs/asyncapi.json.part docs/asyncapi.json
 
 golden: $(INSTALLED)
 	$(BIN)/python -m tests.golden.make

@@ -30,13 +30,14 @@ from libc.stdlib cimport malloc
 from libc.string cimport memmove, memset
 
 from cext import class_tables
+from cext.checks cimport check_base, check_index, check_size, check_symbols
+from cext.rans cimport (
+    SCALE, SCALE_BITS, Eye, L, Pen, Symbol, bit_length, get_bits, put, put_bits, refill,
+)
 
 cdef enum:
     T_MIN = -16
     T_MAX = 10
-    SCALE_BITS = 12
-    SCALE = 1 << SCALE_BITS
-    L = 1 << 16
     CLASSES = T_MAX - T_MIN + 1
     MAX_SHIFT = 12
     # Models: dead, one a class, those above T_MAX up to the last shift; then the
@@ -54,14 +55,6 @@ cdef enum:
 if (class_tables.T_MIN, class_tables.T_MAX, class_tables.SCALE_BITS) != (T_MIN, T_MAX, SCALE_BITS):
     raise ImportError("cext/class_tables.py was written for another cext/entropy.pyx: rebuild")
 
-
-ctypedef struct Symbol:
-    # For x < frequency << (32 - SCALE_BITS), all a state is before a step, the quotient
-    # x / frequency is x * reciprocal >> (32 + SCALE_BITS) exactly, without overflow.
-    uint64_t reciprocal
-    uint32_t limit              # that bound
-    uint16_t start
-    uint16_t rest               # SCALE - frequency
 
 ctypedef struct Model:
     int16_t first               # where its table begins in SYMBOL and SHARE: with -radius
@@ -174,50 +167,11 @@ cdef void list_models(const int16_t* base, const int16_t* exponents, int count, 
             models[i] = TERNARY + 2 * (coarse - 1) + (base[i] != 0) if coarse <= CLASSES else EVEN
 
 
-# The coder. What codes takes and returns its state and place by value, which keeps them in
-# registers. Words move behind a branch that one symbol in eleven takes: without
-# branches encoding took 3.1 ns each instead of 2.5, decoding 4.5 instead of 3.4
-# (12544 coefficients at 1.5 bits).
-
-ctypedef struct Pen:
-    uint16_t* at                # words fill a buffer from its end
-    uint32_t x
-
-ctypedef struct Eye:
-    const uint8_t* data
-    # Word k is at data + 14 + 2 * k: word 0, the last of the states, is what is read past the end.
-    size_t word, words
-    uint32_t x
+# Runs of symbols
 
 cdef enum:
     # Low bits, sign, bits of the escape, their number, symbol: a word each at most.
     CHUNK_WORDS = 5 * CHUNK + 1
-
-
-cdef inline Pen put(Pen pen, const Symbol* s) noexcept nogil:
-    if pen.x >= s.limit:
-        pen.at -= 1
-        pen.at[0] = <uint16_t>pen.x
-        pen.x >>= 16
-    pen.x += s.start + s.rest * <uint32_t>(pen.x * s.reciprocal >> (32 + SCALE_BITS))
-    return pen
-
-
-cdef inline Pen put_bits(Pen pen, uint32_t value, int bits) noexcept nogil:
-    if bits and pen.x >> (32 - bits):
-        pen.at -= 1
-        pen.at[0] = <uint16_t>pen.x
-        pen.x >>= 16
-    pen.x = pen.x << bits | value
-    return pen
-
-
-cdef inline int bit_length(uint32_t value) noexcept nogil:
-    cdef int n = 0
-    while value:
-        value >>= 1
-        n += 1
-    return n
 
 
 cdef Pen put_rare(Pen pen, const Model* model, int value) noexcept nogil:
@@ -267,22 +221,6 @@ cdef uint16_t* put_run(uint32_t* states, uint16_t* end, const uint8_t* models, c
     states[2] = x2
     states[3] = x3
     return pen.at
-
-
-cdef inline Eye refill(Eye eye) noexcept nogil:
-    """Bring a state back to L or above; what it reads past the end is for the caller to notice."""
-    cdef const uint8_t* at
-    if eye.x < L:
-        at = eye.data + 14 + 2 * (eye.word if eye.word <= eye.words else 0)
-        eye.x = eye.x << 16 | at[0] | <uint32_t>at[1] << 8
-        eye.word += 1
-    return eye
-
-
-cdef inline Eye get_bits(Eye eye, int bits, int* value) noexcept nogil:
-    value[0] = eye.x & ((<uint32_t>1 << bits) - 1)
-    eye.x >>= bits
-    return refill(eye)
 
 
 cdef Eye get_rare(Eye eye, const Model* model, int hi, int* value) noexcept nogil:
@@ -452,38 +390,6 @@ cdef Py_ssize_t first_misfit(const int16_t* fine, const int16_t* base, const int
 
 # An empty view has an address too; nobody reads what is there.
 
-cdef int check_index(Py_ssize_t index) except -1:
-    if not -32768 <= index <= 32767:
-        raise ValueError(f"index is {index}, must be -32768..32767")
-    return 0
-
-
-cdef int check_size(name, const int16_t[::1] view, Py_ssize_t n) except -1:
-    if view.shape[0] != n:
-        raise ValueError(f"{name} holds {view.shape[0]} values, must hold {n}")
-    return 0
-
-
-cdef int check_symbols(const int16_t[::1] symbols) except -1:
-    """-32768 has no opposite, and no code."""
-    cdef Py_ssize_t i
-    cdef int16_t least = 0
-    for i in range(symbols.shape[0]):
-        least = min(least, symbols[i])
-    if least == -32768:
-        raise ValueError("symbol -32768 found, must be -32767..32767")
-    return 0
-
-
-cdef int check_base(const int16_t[::1] base) except -1:
-    """Thirds of fine symbols, so that none of their refinements leaves the range."""
-    cdef Py_ssize_t i
-    for i in range(base.shape[0]):
-        if not -10922 <= base[i] <= 10922:
-            raise ValueError(f"base symbol {base[i]} found, must be -10922..10922")
-    return 0
-
-
 def max_coded_bytes(Py_ssize_t n):
     """More bytes than n coefficients ever take, plain or as refinements.
 
@@ -503,7 +409,7 @@ def encode_symbols(const int16_t[::1] symbols not None, const int16_t[::1] expon
     reference_codec.encode_symbols.
     """
     cdef Py_ssize_t n = exponents.shape[0], coded
-    check_size("symbols", symbols, n)
+    check_size("symbols", symbols.shape[0], n)
     check_index(index)
     check_symbols(symbols)
     with nogil:
@@ -516,7 +422,7 @@ def decode_symbols(const uint8_t[::1] data not None, const int16_t[::1] exponent
     """Undo encode_symbols; the whole of data, or a ValueError and no meaning in symbols."""
     cdef Py_ssize_t n = exponents.shape[0]
     cdef bint right
-    check_size("symbols", symbols, n)
+    check_size("symbols", symbols.shape[0], n)
     check_index(index)
     build_slots()
     with nogil:
@@ -533,8 +439,8 @@ def split_base(const int16_t[::1] fine not None, int16_t[::1] base not None,
     cdef const int16_t* e = &exponents[0]
     cdef int16_t* b = &base[0]
     cdef int step = <int>index
-    check_size("fine", fine, n)
-    check_size("base", base, n)
+    check_size("fine", fine.shape[0], n)
+    check_size("base", base.shape[0], n)
     check_index(index)
     check_symbols(fine)
     with nogil:
@@ -547,8 +453,8 @@ def encode_refinement(const int16_t[::1] fine not None, const int16_t[::1] base 
                       const int16_t[::1] exponents not None, Py_ssize_t index, uint8_t[::1] out not None):
     """Code what fine adds to base, whose step has this index; sizes as encode_symbols."""
     cdef Py_ssize_t n = exponents.shape[0], coded, misfit
-    check_size("fine", fine, n)
-    check_size("base", base, n)
+    check_size("fine", fine.shape[0], n)
+    check_size("base", base.shape[0], n)
     check_index(index)
     check_symbols(fine)
     check_base(base)
@@ -565,8 +471,8 @@ def decode_refinement(const uint8_t[::1] data not None, const int16_t[::1] base 
     """Undo encode_refinement; the whole of data, or a ValueError and no meaning in fine."""
     cdef Py_ssize_t n = exponents.shape[0], i
     cdef bint right
-    check_size("fine", fine, n)
-    check_size("base", base, n)
+    check_size("fine", fine.shape[0], n)
+    check_size("base", base.shape[0], n)
     check_index(index)
     check_base(base)
     for i in range(n):
@@ -575,7 +481,7 @@ def decode_refinement(const uint8_t[::1] data not None, const int16_t[::1] base 
     build_slots()
     with nogil:
         right = decode_kernel(&data[0], data.shape[0], &base[0], &exponents[0], n, <int>index,
-                                         &fine[0])
+                              &fine[0])
     if not right:
         raise ValueError(f"{data.shape[0]} bytes are not a refinement of {n} symbols")
 

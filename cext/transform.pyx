@@ -20,6 +20,7 @@ from libc.math cimport isfinite
 from libc.stdint cimport int8_t, int16_t, uint8_t
 from libc.string cimport memcpy
 
+from cext.checks cimport check_size
 from cext.simd cimport TILE_ROWS, nearest, simd_baseline, simd_fastest, simd_t
 
 cdef enum:
@@ -247,12 +248,6 @@ def quantize_coefficients(const float[::1] coefficients not None, int16_t[::1] s
     with nogil:
         for i in range(n):
             symbols[i] = nearest(coefficients[i] * inv_step, -32767.0, 32767.0)
-
-
-cdef int check_size(name, Py_ssize_t found, Py_ssize_t wanted) except -1:
-    if found != wanted:
-        raise ValueError(f"{name} holds {found} values, must hold {wanted}")
-    return 0
 
 
 cdef int check_inv_step(float inv_step) except -1:

@@ -84,20 +84,18 @@ class Course:
             return
         if record.get("status") != "ok":
             raise BundleError(f"{self.device} refused: {record.get('error')}")
-        data = record.get("data") or {}
-        match data.get("state"):
-            case "fetching":
-                done, total = data.get("received_bytes") or 0, data.get("bytes") or 1
+        match record.get("data"):
+            case {"state": "fetching", "received_bytes": int(done), "bytes": int(total)} if total:
                 self._say(f"{self.device}: fetching, {100 * done // total} % of {total} bytes")
-            case "in-force":
+            case {"state": "in-force"}:
                 self._say(f"{self.device}: in force already")
                 self.state = "in-force"
-            case "swapped":
-                self._say(f"{self.device}: swapped, {data.get('model')} is in force")
+            case {"state": "swapped", **more}:
+                self._say(f"{self.device}: swapped, {more.get('model')} is in force")
                 self._swapped = True
                 if not self._until_confirmed:
                     self.state = "swapped"
-            case str(state):
+            case {"state": str(state)}:
                 self._say(f"{self.device}: {state}")
 
     def on_event(self, record: dict) -> None:
@@ -111,8 +109,8 @@ class Course:
                 raise BundleError(f"{self.device} rolled it back: {record.get('reason')}")
 
 
-class Desk:
-    """The operator's connection."""
+class Operator:
+    """The operator's connection: tells devices, one at a time, and hears what they say."""
 
     def __init__(self, broker: BrokerConfig, topics: Topics):
         self.topics = topics
@@ -123,7 +121,7 @@ class Desk:
             on_up=lambda limits: self._incoming.put(None), on_down=lambda reason: None,
             on_message=lambda topic, payload, received: self._incoming.put((topic, payload)))
 
-    def __enter__(self) -> Desk:
+    def __enter__(self) -> Operator:
         self._session.start()
         return self
 
@@ -234,13 +232,13 @@ def deploy(bundle: Bundle, devices: list[str], *, broker: BrokerConfig, root: st
     the first that does not. Raises SplitError."""
     for device in devices:
         check_node_id(device)
-    with Desk(broker, Topics(root)) as desk:
+    with Operator(broker, Topics(root)) as operator:
         for device in devices:
             order = Order(bundle.id_hex, bundle.path.stat().st_size, worker, signature, force)
             begin_s = time.monotonic()
             report = {"device": device, "sha256": bundle.id_hex, "model": bundle.manifest.name}
             try:
-                report["state"] = desk.follow(
+                report["state"] = operator.follow(
                     Course(device, order, _say, until_confirmed=until_confirmed), patience_s)
             except SplitError as e:
                 report |= {"state": "failed", "error": str(e)}

@@ -6,14 +6,13 @@ is said in the log and harms nothing else.
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 
 from cloud_side.admission import Job, Turned
+from split_core.audience import Audience
 from split_core.session import Received, SessionStats
 from split_core.wire.messages import Kind, Result
 
-_log = logging.getLogger(__name__)
 # What becomes of a bundle that a device has and we lack.
 FETCHES = ("begun", "stored", "failed")
 
@@ -63,25 +62,8 @@ class WorkerObserver:
         """Something that an observer has subscribed to, by the session."""
 
 
-class WorkerObservers(WorkerObserver):
-    """All that were attached, one after another."""
-
-    def __init__(self):
-        self._all: list[WorkerObserver] = []
-        self._told: set[tuple[str, str, type]] = set()
-
-    def attach(self, observer: WorkerObserver) -> None:
-        self._all.append(observer)
-
-    def _tell(self, what: str, *args) -> None:
-        for observer in self._all:
-            try:
-                getattr(observer, what)(*args)
-            except Exception as e:        # once a cause: it may come with every frame
-                cause = type(observer).__name__, what, type(e)
-                if cause not in self._told:
-                    self._told.add(cause)
-                    _log.exception("event=observer-failed observer=%s call=%s", *cause[:2])
+class WorkerObservers(Audience[WorkerObserver], WorkerObserver):
+    """All that were attached."""
 
     def on_message(self, kind: Kind, nbytes: int) -> None:
         self._tell("on_message", kind, nbytes)

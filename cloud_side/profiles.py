@@ -13,9 +13,10 @@ from collections.abc import Callable
 from split_core.cost.machine import machine_id
 from split_core.cost.measure import measure
 from split_core.cost.profile import Profile
-from split_core.cost.store import ProfileStore, default_state_dir
+from split_core.cost.store import ProfileStore
 from split_core.errors import ConfigError, SplitError
 from split_core.model.bundle import Bundle
+from split_core.settings.places import default_state_dir
 
 _log = logging.getLogger(__name__)
 # All 66 segments and 134 codings of MobileNetV2 take 0.5 s then, most of it their least rounds.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from cloud_side.config import WorkerConfig
-from split_core.service.changed import changed_keys
+from split_core.settings.changed import changed_keys
+
 
 def changes(old: WorkerConfig, new: WorkerConfig) -> tuple[WorkerConfig, tuple[str, ...]]:
     """The settings that can be in force now, and the keys of ``new`` that would take a

@@ -1,4 +1,8 @@
-"""Bundles on disk, by digest: bounded in size, least recently used goes first."""
+"""Bundles on disk, by digest: bounded in size, least recently used goes first.
+
+Both threads of the worker use it, and `deploy` in a process of its own, without a lock: what is
+listed may be gone when it is looked at, and is then as if it had not been listed.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ from pathlib import Path
 
 from split_core.blobs import BlobFetch
 from split_core.errors import BundleError, ConfigError
-from split_core.files import settle_folder
+from split_core.files import cannot_write, settle_folder
 from split_core.model.bundle import Bundle, open_bundle, verify
 
 _log = logging.getLogger(__name__)
@@ -36,8 +40,17 @@ class BundleStore:
 
     def digests(self) -> list[bytes]:
         """What is held, most recently used first."""
-        files = sorted(self.folder.glob(f"*{_SUFFIX}"), key=_last_use, reverse=True)
-        return [bytes.fromhex(f.name.removesuffix(_SUFFIX)) for f in files if _is_named(f)]
+        return [bytes.fromhex(f.name.removesuffix(_SUFFIX))
+                for f, _ in reversed(self._by_use(f"*{_SUFFIX}")) if _is_named(f)]
+
+    def _by_use(self, *patterns: str) -> list[tuple[Path, os.stat_result]]:
+        """The files there are, least recently used first."""
+        found = []
+        for pattern in patterns:
+            for file in self.folder.glob(pattern):
+                with contextlib.suppress(FileNotFoundError):
+                    found.append((file, file.stat()))
+        return sorted(found, key=lambda item: item[1].st_mtime)
 
     def path(self, digest: bytes) -> Path:
         return self.folder / f"{digest.hex()}{_SUFFIX}"
@@ -67,7 +80,8 @@ class BundleStore:
         self.path(digest).unlink(missing_ok=True)
 
     def put(self, path: Path) -> Bundle:
-        """Copy a bundle in, proven to be intact. Raises BundleError, ConfigError."""
+        """Copy a bundle in, proven to be intact. Raises BundleError, and what `files.cannot_write`
+        makes of a store that takes no file."""
         bundle = open_bundle(path)
         try:
             # Root may put it here, into a folder in which the service may put links to anything:
@@ -82,8 +96,7 @@ class BundleStore:
                     os.unlink(part)
             settle_folder(self.folder)
         except OSError as e:
-            raise ConfigError(f"cannot put {path.name} into the store {self.folder}:"
-                              f" {e.strerror}") from None
+            raise cannot_write(self.folder / path.name, e) from None
         self.trim(keep=bundle.sha256)
         return bundle
 
@@ -111,28 +124,23 @@ class BundleStore:
 
     def _forget_old_parts(self) -> None:
         """A transfer that nobody went on with for a week will not be gone on with."""
-        for part in self.folder.glob("*.part"):
-            if time.time() - _last_use(part) > _PART_LIFE_S:
-                part.unlink()
+        for part, status in self._by_use("*.part"):
+            if time.time() - status.st_mtime > _PART_LIFE_S:
+                part.unlink(missing_ok=True)
 
     def trim(self, keep: bytes) -> None:
         """Throw away the least recently used, half-fetched ones too, until all fits; never
         ``keep``."""
-        files = sorted([*self.folder.glob(f"*{_SUFFIX}"), *self.folder.glob("*.part")],
-                       key=_last_use)
-        total = sum(f.stat().st_size for f in files)
-        for file in files:
+        files = self._by_use(f"*{_SUFFIX}", "*.part")
+        total = sum(status.st_size for _, status in files)
+        for file, status in files:
             if total <= self.max_bytes:
                 return
             if file == self.path(keep):
                 continue
-            total -= file.stat().st_size
-            file.unlink()
+            total -= status.st_size
+            file.unlink(missing_ok=True)
             _log.info("event=bundle-evicted file=%s", file.name)
-
-
-def _last_use(path: Path) -> float:
-    return path.stat().st_mtime
 
 
 def _is_named(path: Path) -> bool:

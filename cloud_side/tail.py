@@ -54,8 +54,11 @@ _LOOK_AGAIN_S = 0.1
 
 @dataclass(slots=True)
 class _Loaded:
+    """A bundle in memory. ``touched_s``: when its file was last marked as used."""
+
     runner: Runner
     coder: Coder
+    touched_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +105,6 @@ class TailThread:
         self._models: tuple[tuple[str, str], ...] = ()
         self._to_load: set[bytes] = set()
         self._loading = False
-        self._touched_s: dict[bytes, float] = {}
         self._told: set[str] = set()
         # Bundles that cannot run here, and why: not offered to devices, nor fetched again.
         self.unfit: dict[bytes, str] = {}
@@ -121,7 +123,8 @@ class TailThread:
         with self._wake:
             self._stopping = True
             self._wake.notify()
-        self._thread.join(timeout=10)
+        if self._thread.ident is not None:
+            self._thread.join(timeout=10)
 
     def offer(self, job: Job, now_s: float) -> Turned | None:
         """Serve a job, or queue it, or say why not. For the network thread."""
@@ -375,9 +378,9 @@ class TailThread:
                                  for d, one in self._loaded.items())
         self._loaded.move_to_end(digest)
         now_s = time.monotonic()
-        if now_s - self._touched_s.get(digest, now_s) > _TOUCH_S:
+        if now_s - loaded.touched_s > _TOUCH_S:
             self._store.touch(digest)
-        self._touched_s.setdefault(digest, now_s)
+            loaded.touched_s = now_s
         return loaded
 
     def _load(self, digest: bytes) -> _Loaded:
@@ -402,8 +405,8 @@ class TailThread:
         _log.info("event=bundle-loaded bundle=%s model=%s runtime=%s ms=%.0f",
                   bundle.id_hex[:16], bundle.manifest.name, runner.runtime,
                   1e3 * (time.monotonic() - begin_s))
-        return _Loaded(runner, Coder(clips=bundle.clips, image=bundle.manifest.image,
-                                     codings=bundle.codings))
+        coder = Coder(clips=bundle.clips, image=bundle.manifest.image, codings=bundle.codings)
+        return _Loaded(runner, coder, time.monotonic())       # opening it has marked it
 
 
 def _doubt(bundle: Bundle, layers: Layers, tensors: dict[str, np.ndarray]) -> _Doubt | None:

@@ -35,8 +35,11 @@ _log = logging.getLogger(__name__)
 # A device that has not answered a request for this long may be gone: another one that offers
 # the same bundle takes its place, and the transfer goes on where it stopped.
 _STALLED_S = 1.5 * RETRY_S
-# After this nobody is asked any more, and what has arrived is thrown away.
+# After this nobody is asked any more, and what has arrived is thrown away. So long, too, nothing
+# is fetched after the disk has refused some of it.
 _GIVE_UP_S = 60.0
+# Bundles on their way here at once. A fleet of new models takes turns: devices offer theirs again.
+MAX_FETCHES = 16
 # Bundles named in the status, the most recently used: 200 ids make 13 kB of JSON.
 _MAX_LISTED = 200
 
@@ -63,6 +66,7 @@ class CloudWorker:
         self.runtime = resolve_runtime(config.run.runtime)
         self._held = frozenset(self.store.digests())
         self._fetches: dict[bytes, _Fetch] = {}
+        self._fetch_from_s = 0.0              # not before: the disk was full
         self._noticed: set[bytes] = set()     # put into the store by others, and being loaded
         self._blobs_out = BlobsOut(
             self.store, lambda device: self.topics.device_inbox(device, config.id),
@@ -91,7 +95,7 @@ class CloudWorker:
         self._reports = Reports(self.node, self._tail, profiles)
 
     def attach(self, observer: WorkerObserver) -> None:
-        """Tell it what happens; before `start`."""
+        """Tell it what happens from now on."""
         self._observers.attach(observer)
 
     def glance(self) -> WorkerGlance:
@@ -130,7 +134,7 @@ class CloudWorker:
         self.node.set_state("ready")
         self.node.start()
         self._reports.start()
-        self._retry_fetches()
+        self.node.session.call_soon(self._retry_fetches)
 
     def stop(self) -> None:
         self._stopped.set()
@@ -153,7 +157,8 @@ class CloudWorker:
 
     def fail(self, error: BaseException) -> None:
         """A thread died: `wait` raises this."""
-        _log.critical("event=thread-died error=%r", error)
+        if not isinstance(error, SplitError):    # one of ours says in its words why we end
+            _log.critical("event=thread-died error=%r", error)
         self._failure = error
         self._stopped.set()
 
@@ -261,15 +266,31 @@ class CloudWorker:
         now_s, running = time.monotonic(), self._fetches.get(digest)
         if running is not None and now_s - running.heard_s < _STALLED_S:
             return
+        if running is None and (len(self._fetches) >= MAX_FETCHES or now_s < self._fetch_from_s):
+            return
         # One transfer a sender: a device cannot make us open files without bound.
         if any(f.sender == sender for f in self._fetches.values()):
             return
         _log.info("event=bundle-fetch bundle=%s from=%s", digest.hex()[:16], sender)
         if running is None:
             self._observers.on_fetch("begun")
-        blob = running.blob if running else self.store.fetch(digest)
+        try:
+            blob = running.blob if running else self.store.fetch(digest)
+        except OSError as e:
+            self._cannot_keep(digest, e)
+            return
         self._fetches[digest] = _Fetch(blob, sender, now_s)
         self._ask(digest)
+
+    def _cannot_keep(self, digest: bytes, error: OSError) -> None:
+        """The disk takes no more. What a device sends again would be for nothing."""
+        _log.error("event=bundle-not-kept bundle=%s folder=%s error=%r note=nothing is fetched for"
+                   " %.0f s", digest.hex()[:16], self.store.folder, error.strerror, _GIVE_UP_S)
+        fetch = self._fetches.pop(digest, None)
+        if fetch is not None:
+            fetch.blob.abandon()
+        self._fetch_from_s = time.monotonic() + _GIVE_UP_S
+        self._observers.on_fetch("failed")
 
     def _ask(self, digest: bytes) -> None:
         fetch = self._fetches[digest]
@@ -303,6 +324,9 @@ class CloudWorker:
             whole = fetch.blob.add(part, fetch.heard_s)
             if whole:
                 self.store.open(part.digest)          # proven to be a bundle, or thrown away
+        except OSError as e:
+            self._cannot_keep(part.digest, e)
+            return
         except SplitError as e:
             fetch.blob.abandon()
             del self._fetches[part.digest]

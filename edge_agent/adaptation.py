@@ -26,9 +26,9 @@ from edge_agent.segment_times import SegmentTimes
 from edge_agent.sender import Sender
 from edge_agent.sensors import Health, Monitor, open_sensors
 from split_core.cost.profile import Profile
-from split_core.cost.store import default_state_dir
 from split_core.errors import ConfigError, SplitError
 from split_core.files import write_whole
+from split_core.settings.places import default_state_dir
 
 _log = logging.getLogger(__name__)
 _SENT_TODAY = "sent-today.json"

@@ -147,9 +147,10 @@ class EdgeAgent:
         if not self._offline:
             self.node.set_state("ready")
             self.node.start()
-        _log.info("event=started bundle=%s model=%s cut=%d rung=%s runtime=%s"
+        _log.info("event=started bundle=%s model=%r cut=%d rung=%s runtime=%s"
                   " whole_model_ms=%.1f", self.bundle.id_hex[:16], self.bundle.manifest.name,
-                  self.plan.cut, self.plan.rung.name, self.head.runtime, current.whole_ms)
+                  self.plan.cut, self.plan.rung.name, self.head.runtime,
+                  1e3 * self.head.times.whole_s())
 
     def stop(self) -> None:
         """End every open frame, say goodbye, stop the threads."""
@@ -179,7 +180,8 @@ class EdgeAgent:
 
     def fail(self, error: BaseException) -> None:
         """A thread died: `wait` and `infer` raise this."""
-        _log.critical("event=thread-died error=%r", error)
+        if not isinstance(error, SplitError):    # one of ours says in its words why we end
+            _log.critical("event=thread-died error=%r", error)
         self._failure = error
         self._stopped.set()
         self._endings.wake()

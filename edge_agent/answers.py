@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 
+import msgspec
 import numpy as np
 
 from edge_agent.frames import Answer
+from edge_agent.result_record import ResultRecord
 from split_core.errors import BundleError
 from split_core.model.bundle import Bundle
 from split_core.tensors import to_real
@@ -39,7 +41,7 @@ def _read(bundle: Bundle, outputs: dict[str, np.ndarray], top_k: int) -> dict:
 
 
 def _label(labels: tuple[str, ...], index: int) -> str | None:
-    return labels[index] if index < len(labels) else None
+    return labels[index] if 0 <= index < len(labels) else None
 
 
 def top_classes(scores: np.ndarray, labels: tuple[str, ...], top_k: int) -> list[dict]:
@@ -69,13 +71,19 @@ def detections(arrays: list[np.ndarray], labels: tuple[str, ...]) -> list[dict]:
     ]
 
 
-def to_record(answer: Answer, bundle: Bundle, *, top_k: int, raw_tensors: bool) -> dict:
-    """The JSON document published for an answer (docs/mqtt-topics.md, "Results")."""
+def _as_text(words: str) -> str:
+    """Names of files, which may be any bytes, as JSON can have them."""
+    return words.encode("utf-8", "replace").decode()
+
+
+def to_record(answer: Answer, bundle: Bundle, *, at: str, top_k: int, raw_tensors: bool) -> dict:
+    """The JSON document published for an answer that ended ``at`` that time of day."""
     record = {
         "frame_id": answer.frame_id,
-        "source": answer.source,
+        "source": _as_text(answer.source),
+        "at": at,
         "outcome": answer.outcome.value,
-        "reason": answer.reason,
+        "reason": _as_text(answer.reason),
         "late": answer.late,
         "cut": answer.cut,
         "rung": answer.rung,
@@ -96,4 +104,4 @@ def to_record(answer: Answer, bundle: Bundle, *, top_k: int, raw_tensors: bool) 
                  "data": base64.b64encode(a.tobytes()).decode()}
                 for n in bundle.manifest.outputs if (a := answer.outputs.get(n)) is not None
             ]
-    return record
+    return msgspec.to_builtins(ResultRecord(**record))

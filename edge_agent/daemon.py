@@ -20,6 +20,7 @@ from split_core import logs
 from split_core.errors import InputError, SplitError
 from split_core.service.host import Host, enter_parts
 from split_core.service.watchdog import Watch, watch_calls
+from split_core.session import Received
 
 if TYPE_CHECKING:
     from edge_agent.models.keeper import Keeper
@@ -170,8 +171,15 @@ def _make_pump(agent: EdgeAgent, config: AgentConfig) -> Pump | None:
         from edge_agent.sources.topic import TopicSource     # loads Pillow
 
         source = TopicSource(agent.stopping)
-        agent.subscribe(config.source.topic or agent.topics.device_frames(config.id),
-                        lambda topic, payload, received: source.push(payload))
+
+        def push(topic: str, payload: bytes, received: Received) -> None:
+            if received.retain:
+                agent.node.tell_once(topic, "a retained picture, of nobody knows when; publish"
+                                            " pictures without retain")
+            else:
+                source.push(payload)
+
+        agent.subscribe(config.source.topic or agent.topics.device_frames(config.id), push)
     else:
         source = open_source(config.source)
 

@@ -74,7 +74,7 @@ class Deployment:
         """``before`` is the one that this is to follow: it hands on what it knows of the link,
         and the state where the bundle is the same."""
         self.config, self.bundle, self._host, self._machine = config, bundle, host, machine
-        self.plans = Plans(bundle, self._first_plan(adapts, before))
+        self.plans = Plans(bundle, self._first_plan(adapts, before), before and before.plans)
         check_plan(self.plan, bundle, config)
         same = before is not None and before.bundle.sha256 == bundle.sha256
         self.state = before.state if same else ExplicitState(bundle)
@@ -129,13 +129,13 @@ class Deployment:
             if time.monotonic() > limit_s:
                 raise SplitError(f"the model was not ready after {_START_TIMEOUT_S:.0f} s")
         if self.whole_ms > self.config.frame.deadline_ms:
-            _log.warning("event=deadline-tight deadline_ms=%.0f whole_model_ms=%.0f"
+            _log.warning("event=deadline-tight deadline_ms=%.0f careful_whole_model_ms=%.0f"
                          " note=a fallback cannot always be on time",
                          self.config.frame.deadline_ms, self.whole_ms)
 
     @property
     def whole_ms(self) -> float:
-        """What the whole model takes here."""
+        """What the whole model takes here, by a careful estimate."""
         return 1e3 * self.head.times.span_s(0, len(self.bundle.manifest.segments))
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ from edge_agent.config import ResultConfig
 from edge_agent.frames import Answer, Ledger, Outcome
 from edge_agent.journal import Journal
 from edge_agent.results import ResultPublisher
+from edge_agent.wall_clock import rfc3339
 from split_core.errors import BundleError
 from split_core.model.bundle import Bundle
 
@@ -57,7 +58,7 @@ class Endings:
         record, journal = None, self._journal
         if published or journal is not None:
             try:
-                record = to_record(answer, bundle, top_k=self._config.top_k,
+                record = to_record(answer, bundle, at=rfc3339(), top_k=self._config.top_k,
                                    raw_tensors=self._config.raw_tensors)
             except BundleError as e:          # outputs that are not what the kind promises
                 self.end(replace(answer, outcome=Outcome.FAILED, reason=str(e), outputs=None,

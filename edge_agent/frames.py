@@ -8,6 +8,7 @@ from enum import StrEnum
 
 import numpy as np
 
+from split_core.wire.messages import U32_MAX
 from split_core.wire.rungs import Rung
 
 
@@ -19,6 +20,10 @@ class Outcome(StrEnum):
     FALLBACK = "fallback"            # finished on the device: the answer would have been late
     DROPPED = "dropped"              # a newer frame took its place, or it was stale
     FAILED = "failed"                # its input or the model could not be run
+
+
+# Those that have an answer.
+ANSWERED = (Outcome.REMOTE, Outcome.LOCAL, Outcome.FALLBACK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +91,7 @@ class Ledger:
         """A new frame's id."""
         with self._lock:
             frame_id = self._next_id
-            self._next_id += 1
+            self._next_id = frame_id % U32_MAX + 1       # what a message has room for
             self._open.add(frame_id)
             return frame_id
 

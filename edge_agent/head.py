@@ -62,6 +62,7 @@ class HeadThread:
         self.busy = False                # with a frame; the lock is held where this is read
         self.ready = threading.Event()
         self.runtime = ""
+        self._runner: Runner | None = None       # on the inference thread, from `prepare` on
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
 
     def start(self) -> None:
@@ -69,7 +70,8 @@ class HeadThread:
 
     def stop(self) -> None:
         self.request_stop()
-        self._thread.join(timeout=30)
+        if self._thread.ident is not None:
+            self._thread.join(timeout=30)
 
     def on_result(self) -> None:
         """An answer came: what runs for that frame ends with its segment."""
@@ -94,6 +96,10 @@ class HeadThread:
                 pass
         except BaseException as e:  # a thread that dies takes the process with it, loudly
             self._on_fatal(e)
+        finally:
+            # This object is part of a circle: the memory of a model that was replaced would wait
+            # for the collector, which in a quiet process comes hours later.
+            self._runner = None
 
     def prepare(self) -> None:
         """Load and warm up; on the thread that will call `step`."""

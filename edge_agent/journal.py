@@ -83,9 +83,15 @@ class Journal:
         self._size = found.st_size if self._regular else 0
 
     def _begin_anew(self) -> None:
+        """Raises OSError; the file is then as it was, and the next record tries again."""
+        full = self._file
         os.replace(self._path, predecessor(self._path))
-        self._file.close()
-        self._open()
+        try:
+            self._open()
+        except OSError:
+            os.replace(predecessor(self._path), self._path)
+            raise
+        full.close()
 
     def _append(self, line: bytes) -> None:
         """All of it or nothing. Raises OSError."""

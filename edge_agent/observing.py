@@ -6,14 +6,11 @@ is said in the log and harms nothing else.
 
 from __future__ import annotations
 
-import logging
-
 from edge_agent.config import AgentConfig
 from edge_agent.frames import Answer, Plan
 from edge_agent.planner.planner import Ruling
+from split_core.audience import Audience
 from split_core.model.bundle import Bundle
-
-_log = logging.getLogger(__name__)
 
 
 class Observer:
@@ -41,22 +38,8 @@ class Observer:
         """Another bundle is in force."""
 
 
-class Observers(Observer):
-    """All that were attached, one after another."""
-
-    def __init__(self):
-        self._all: list[Observer] = []
-
-    def attach(self, observer: Observer) -> None:
-        self._all.append(observer)
-
-    def _tell(self, what: str, *args) -> None:
-        for observer in self._all:
-            try:
-                getattr(observer, what)(*args)
-            except Exception:
-                _log.exception("event=observer-failed observer=%s call=%s",
-                               type(observer).__name__, what)
+class Observers(Audience[Observer], Observer):
+    """All that were attached."""
 
     def on_up(self) -> None:
         self._tell("on_up")

@@ -1,10 +1,12 @@
 """The plan in force, and the one frame that goes another way to look. Switching is one assignment.
 
 Every message says what it is, so old and new plans may be in flight together; a frame is run under
-the plan it was begun with. The caller holds the lock.
+the plan it was begun with. The caller holds the lock, but for `next_id`.
 """
 
 from __future__ import annotations
+
+import itertools
 
 from edge_agent.frames import Plan
 from edge_agent.step import StepBelief, StepRange
@@ -14,10 +16,12 @@ from split_core.model.bundle import Bundle
 class Plans:
     """What the head thread asks for each frame."""
 
-    def __init__(self, bundle: Bundle, first: Plan):
+    def __init__(self, bundle: Bundle, first: Plan, before: Plans | None = None):
+        """``before``: those of the deployment that this one follows. Both go on for a moment, so
+        they number their plans together."""
         self._bundle, self.current = bundle, first
         self._probe: Plan | None = None
-        self._ids = first.plan_id
+        self._ids = itertools.count(first.plan_id + 1) if before is None else before._ids
         self._ranges: dict[Plan, StepRange | None] = {}
         # Of the plan in force and of the probe; None until the first decision.
         self._beliefs: dict[int, StepBelief] = {}
@@ -25,8 +29,8 @@ class Plans:
         self.switches = 0
 
     def next_id(self) -> int:
-        self._ids += 1
-        return self._ids
+        """Of a plan to be. From any thread."""
+        return next(self._ids)
 
     def switch(self, plan: Plan, expected_s: float | None = None) -> None:
         """From the next frame on."""

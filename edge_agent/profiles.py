@@ -14,10 +14,11 @@ from edge_agent.segment_times import SegmentTimes
 from split_core.cost.machine import machine_id
 from split_core.cost.measure import measure
 from split_core.cost.profile import MAX_PROFILE_BYTES, Profile, load
-from split_core.cost.store import ProfileStore, default_state_dir
+from split_core.cost.store import ProfileStore
 from split_core.errors import InputError, SplitError, UsageError
 from split_core.model.bundle import Bundle
 from split_core.model.runner import resolve_runtime
+from split_core.settings.places import default_state_dir
 
 _log = logging.getLogger(__name__)
 # At the first start with a bundle nobody should wait long; `edge-agent profile` takes its time.

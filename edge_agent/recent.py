@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import fmean, median
 
-from edge_agent.frames import Answer, Outcome
+from edge_agent.frames import ANSWERED, Answer, Outcome
 from edge_agent.observing import Observer
 
 WINDOW_S = 60.0
@@ -57,8 +57,7 @@ class Recent(Observer):
             answers = [a for at_s, a in self._ended if now_s - at_s <= window_s]
         seconds = max(min(window_s, now_s - full_s), 1e-3)
         counts = Counter(a.outcome for a in answers)
-        answered = [a for a in answers
-                    if a.outcome not in (Outcome.DROPPED, Outcome.FAILED)]
+        answered = [a for a in answers if a.outcome in ANSWERED]
         totals = sorted(a.total_ms for a in answered)
         stages: dict[str, list[float]] = {}
         for answer in answered:

@@ -31,7 +31,11 @@ class _Belief:
 
 
 class SegmentTimes:
-    """What every segment takes: in the mean, and with the care that a deadline needs."""
+    """What every segment takes: in the mean, and with the care that a deadline needs.
+
+    Without a lock: the inference thread alone adds, the control thread alone judges, and whoever
+    reads meanwhile gets single numbers, each from before a run or from after it.
+    """
 
     def __init__(self, segments: int, baseline_s: Sequence[float] | None = None):
         """``baseline_s``: a profile's medians; without them the first runs are the baseline."""
@@ -70,6 +74,10 @@ class SegmentTimes:
         """What it takes; 0 before it first ran."""
         belief = self._beliefs[segment]
         return 0.0 if belief is None else belief.mean_s * self._since(belief)
+
+    def whole_s(self) -> float:
+        """What the whole model takes."""
+        return sum(self.mean_s(i) for i in range(len(self._beliefs)))
 
     def one_s(self, segment: int) -> float:
         """A careful estimate for one segment; 0 before it first ran."""

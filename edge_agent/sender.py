@@ -183,9 +183,10 @@ class Sender:
             return
         if now_s - self._offered_s >= _OFFER_S:
             self._offered_s = now_s
-            total = self.bundle.path.stat().st_size
-            self._send(worker, m.Kind.BLOB_PART, m.push_blob_part(
-                m.BlobPart(self.bundle.sha256, 0, total, b"")))
+            total = self.bundle.size_if_unchanged()
+            if total:
+                self._send(worker, m.Kind.BLOB_PART, m.push_blob_part(
+                    m.BlobPart(self.bundle.sha256, 0, total, b"")))
         self._next_offer = self.node.session.call_at(now_s + _OFFER_S, self.offer_bundle)
 
     def claims(self, message: Message) -> bool:
@@ -311,18 +312,22 @@ class Sender:
 
     def _blob_request(self, sender: str, request: m.BlobRequest) -> None:
         def find(digest: bytes):
-            return self.bundle.path if digest == self.bundle.sha256 else None
+            held = digest == self.bundle.sha256 and self.bundle.size_if_unchanged()
+            return self.bundle.path if held else None
 
         # One window at a time: frames go first, and a worker that waits asks again.
         if sender != self.worker or self._parts_queued:
             return
         for part in answer_request(request, find):
             self._parts_queued += 1
-            self._send(sender, m.Kind.BLOB_PART, m.push_blob_part(part), self._part_sent)
+            self._send(sender, m.Kind.BLOB_PART, m.push_blob_part(part), self._part_left)
 
-    def _part_sent(self, now_s: float) -> None:
+    def _part_left(self) -> None:
+        """A part was sent, or refused as one that cannot be."""
         self._parts_queued = max(0, self._parts_queued - 1)
 
-    def _send(self, worker: str, kind: m.Kind, body: bytes, on_sent=None) -> None:
+    def _send(self, worker: str, kind: m.Kind, body: bytes,
+              on_left: Callable[[], None] = lambda: None) -> None:
         topic = self.node.topics.worker_inbox(worker, self.node.node_id)
-        self.node.send(Outgoing(topic, kind, len(body), lambda now_s: body, on_sent), bulk=True)
+        self.node.send(Outgoing(topic, kind, len(body), lambda now_s: body,
+                                lambda now_s: on_left(), on_refused=on_left), bulk=True)

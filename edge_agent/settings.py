@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from edge_agent.config import AgentConfig
-from split_core.service.changed import changed_keys
+from split_core.settings.changed import changed_keys
 
 # Sections that are put into force between two frames; all others are read at the start. [service]
 # is for the daemon, which takes all of it as it runs.

@@ -135,7 +135,7 @@ def _given(state: DeviceState) -> str:
     else:
         words.append("link down")
     words.append(f"whole model here {ms(1e3 * sum(state.segment_s))}")
-    words += [f"{w.worker} {ms(1e3 * w.service_s[0])}"
+    words += [f"{w.worker} {ms(1e3 * w.service_s[0])} with coding"
               + (f" after waiting {ms(1e3 * w.queue_s)}" if w.queue_s else "")
               for w in state.workers[:3]]
     if len(state.workers) > 3:

@@ -6,6 +6,9 @@ import hashlib
 
 from split_core.wire.records import WorkerStatus
 
+# Ids come from the broker. Once so many are ready, only those that the settings name are taken in.
+MAX_WORKERS = 256
+
 
 class Workers:
     """The workers of a pool and the one a device sends to. ``trusted``: None for all."""
@@ -23,9 +26,13 @@ class Workers:
         """A retained status came. The end of another session is an old connection's."""
         known = self._ready.get(worker)
         if status.state == "ready":
-            self._ready[worker] = status
+            if known is not None or len(self._ready) < MAX_WORKERS or self._is_named(worker):
+                self._ready[worker] = status
         elif known is not None and status.session == known.session:
             del self._ready[worker]
+
+    def _is_named(self, worker: str) -> bool:
+        return worker == self._wanted or worker in (self._trusted or ())
 
     def on_cleared(self, worker: str) -> None:
         """Its retained status was taken away."""

@@ -25,6 +25,7 @@ VARIANTS = {
     "covered": ("clang", "-O1 -fprofile-instr-generate -fcoverage-mapping"),
 }
 # The planted bug: the decoder reads on behind the last word, and says so only at the end.
+CHECKED = "cext/rans.pxd"
 CHECK, PLANTED = "2 * (eye.word if eye.word <= eye.words else 0)", "2 * eye.word"
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build"
@@ -46,10 +47,10 @@ def _plant() -> None:
     source = BUILD / "planted/source"
     shutil.copytree(ROOT / "cext", source / "cext", ignore=shutil.ignore_patterns("*.so"))
     shutil.copy(ROOT / "setup.py", source)
-    path = source / "cext/entropy.pyx"
+    path = source / CHECKED
     text = path.read_text()
     if text.count(CHECK) != 1:
-        raise SystemExit(f"cext/entropy.pyx has no {CHECK!r} to take out: see fuzz/build.py")
+        raise SystemExit(f"{CHECKED} has no {CHECK!r} to take out: see fuzz/build.py")
     path.write_text(text.replace(CHECK, PLANTED))
 
 

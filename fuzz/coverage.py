@@ -16,8 +16,9 @@ from pathlib import Path
 
 from fuzz.build import BUILD, ROOT, build
 
-KERNELS = ("decode_kernel", "get_run", "get_rare", "get_bits", "refill", "list_models",
-           "list_classes", "class_of", "any_live")
+KERNELS = {**dict.fromkeys(("get_bits", "refill"), "rans.pxd"),
+           **dict.fromkeys(("decode_kernel", "get_run", "get_rare", "list_models", "list_classes",
+                            "class_of", "any_live"), "entropy.pyx")}
 PARSERS = ("wire/messages", "wire/chunks", "wire/payload", "wire/transformed", "wire/grids",
            "wire/records", "wire/topics", "model/coding", "model/flatbuffer", "model/graph",
            "model/manifest")
@@ -43,10 +44,10 @@ def kernels(profiles: Path) -> None:
     for line in table.splitlines():
         # Name, then number, missed and share of regions, lines and branches.
         name, *numbers = line.split() or [""]
-        kernel = name.split("entropy_")[-1]
+        kernel = name.split("_4cext_")[-1].partition("_")[2]
         if kernel in KERNELS and len(numbers) == 9:
             _, _, _, lines, missed, _, branches, missed_branches, _ = numbers
-            report(f"cext/entropy.pyx {kernel}", int(lines), int(missed),
+            report(f"cext/{KERNELS[kernel]} {kernel}", int(lines), int(missed),
                    f"{missed_branches} of {branches} branches missed")
 
 

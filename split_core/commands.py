@@ -11,6 +11,8 @@ it: `--help` waits for nothing but argparse.
 from __future__ import annotations
 
 import argparse
+import difflib
+import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import NoReturn
@@ -27,6 +29,14 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.exit(EX_USAGE, f"{self.format_usage()}{self.prog}: error: {message}\n")
 
+    def _check_value(self, action: argparse.Action, value) -> None:
+        """Of a misspelt command the one that was meant, where argparse would list all twenty."""
+        if action.nargs == argparse.PARSER and value not in action.choices:
+            near = difflib.get_close_matches(value, action.choices, 1)
+            self.error(f"no command {value!r}; " + (
+                f"did you mean {near[0]}?" if near else f"there are {', '.join(action.choices)}"))
+        super()._check_value(action, value)
+
 
 class Commands:
     """The commands of a program, or of one of its commands."""
@@ -35,7 +45,9 @@ class Commands:
         self.parser = parser
         # The destination is unique, so that a command's commands do not hide its own name.
         self._parsers = parser.add_subparsers(
-            dest=f"{parser.prog} command", required=True, metavar="COMMAND", title="commands")
+            dest=f"{parser.prog} command", metavar="COMMAND", title="commands")
+        # Of the program alone, as of `config` alone. A command sets its own over it.
+        parser.set_defaults(body=lambda args: self._list(), called=parser.prog)
 
     @property
     def program(self) -> str:
@@ -45,12 +57,16 @@ class Commands:
             body: Callable[[argparse.Namespace], int | None]) -> argparse.ArgumentParser:
         """A command. Its examples are written without the program's name."""
         command = self._parser(name, help, examples)
-        command.set_defaults(body=body)
+        command.set_defaults(body=body, called=command.prog)
         return command
 
     def group(self, name: str, help: str, *examples: str) -> Commands:
         """A command that has commands of its own: `config show`."""
         return Commands(self._parser(name, help, examples))
+
+    def _list(self) -> int:
+        self.parser.print_help(sys.stderr)
+        return EX_USAGE
 
     def _parser(self, name: str, help: str, examples: tuple[str, ...]) -> argparse.ArgumentParser:
         if not examples:
@@ -65,7 +81,8 @@ class Commands:
 def program(name: str, description: str, files: Sequence[ModuleType]) -> Parser:
     """A program's parser, with the commands that ``add_commands`` of each file adds, in this
     order."""
-    parser = Parser(prog=name, description=description)
+    parser = Parser(prog=name, description=description,
+                    epilog=f"`{name} COMMAND --help` has the options of a command, and examples.")
     parser.add_argument("--version", action="version", version=f"%(prog)s {VERSION}")
     commands = Commands(parser)
     for file in files:

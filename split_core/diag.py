@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from split_core.errors import ConfigError
+from split_core.files import cannot_write
 from split_core.redact import redact_text
 from split_core.settings.command import Settings
 from split_core.version import VERSION
@@ -40,7 +41,7 @@ _HOST_FILES = ("etc/os-release", "proc/meminfo", "proc/loadavg", "proc/uptime", 
 def collect(args: argparse.Namespace, settings: Settings, unit: str, checks: Sequence,
             more: Callable[[object], Mapping[str, Part]]) -> int:
     """Make the archive and say what is in it. ``more`` gives a program's own parts for its
-    configuration, which is None where it cannot be read. Raises ConfigError."""
+    configuration, which is None where it cannot be read. Raises SplitError."""
     from split_core.doctor import command as doctor_command
     from split_core.doctor.findings import as_json
 
@@ -80,7 +81,7 @@ def _settings(settings: Settings, path: str | None) -> tuple[object, list[str], 
 def write(output: Path, folder: str, parts: Mapping[str, Part],
           secrets: Iterable[str]) -> dict[str, int]:
     """The archive, for its owner alone; sizes of what is in it. A part that cannot be made says
-    why. Raises ConfigError."""
+    why. Raises what `files.cannot_write` makes of it."""
     secrets, sizes, now_s = list(secrets), {}, int(time.time())
     try:
         # In /tmp a stranger may have put a link there, or a file that all may read.
@@ -95,7 +96,9 @@ def write(output: Path, folder: str, parts: Mapping[str, Part],
                 archive.addfile(member, io.BytesIO(data))
                 sizes[name] = len(data)
     except OSError as e:
-        raise ConfigError(f"cannot write {output}: {e.strerror}") from None
+        if output.is_file() and not output.is_symlink():
+            output.unlink(missing_ok=True)         # half an archive helps nobody
+        raise cannot_write(output, e) from None
     return sizes
 
 

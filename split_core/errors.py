@@ -11,7 +11,8 @@ Exit codes of both programs; what systemd/*.service does with them, and tests/se
       66  InputError     an input or source cannot be read                    leaves it
       69  LinkDown       no broker, in a command that needs one               starts it anew
       70                 a bug; the log has the traceback                     starts it anew
-      74  SourceLost     a camera is not there; also: a full disk, a device   starts it anew
+      74  SourceLost     a camera is not there; StorageFailed: a full disk,   starts it anew
+                         one that may only be read, a device that failed
       75  MemoryExceeded over service.memory_max_mb                           starts it anew
       76  MessageError   a peer broke the protocol                            starts it anew
       77  PermissionRefused  the broker or the system refuses us              leaves it
@@ -55,6 +56,13 @@ class SourceLost(InputError):
     exit_code = 74
 
 
+class StorageFailed(SplitError):
+    """What is to be written finds no room, or a disk that fails; not the command's fault, and once
+    there is room the same command works."""
+
+    exit_code = 74
+
+
 class JournalError(InputError):
     """A journal has a line that is none, or nothing to read; not the file is missing, but what
     is in it is wrong."""
@@ -81,7 +89,8 @@ class LinkDown(SplitError):
 
 
 class PermissionRefused(SplitError):
-    """The broker refused our credentials or a topic; the operator's to mend."""
+    """The broker refused our credentials or a topic, or the system a file; the operator's to
+    mend."""
 
     exit_code = 77
 

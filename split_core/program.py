@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -14,19 +15,26 @@ from split_core.errors import SplitError, UsageError
 
 EX_SOFTWARE = 70
 EX_IOERR = 74
+EX_NOPERM = 77
 EX_INTERRUPTED = 130
 
 
-def run_command(program: str, body: Callable[[], int | None]) -> int:
-    """Run ``body``; its exit code, or that of the error it raised."""
+def run_command(program: str, body: Callable[[], int | None], called: str | None = None) -> int:
+    """Run ``body``; its exit code, or that of the error it raised. ``called`` is what has the help
+    to look into: `edge-agent split`."""
     try:
-        return body() or 0
+        code = body() or 0
+        # Here, where what goes wrong can be said: at the end of the interpreter it would be a
+        # traceback and its own exit code.
+        if sys.stdout is not None and not sys.stdout.closed:
+            sys.stdout.flush()
+        return code
     except UsageError as e:
-        print(f"{program}: {e}\n(see `{program} --help`)", file=sys.stderr)
+        print(f"{program}: {e}\n(see `{called or program} --help`)", file=sys.stderr)
         return e.exit_code
     except BrokenPipeError:
         # The reader of our output went away (`| head`); nothing is wrong with us.
-        sys.stderr.close()
+        _forget_output()
         return 0
     except SplitError as e:
         logs.say_last(program, str(e))
@@ -35,7 +43,8 @@ def run_command(program: str, body: Callable[[], int | None]) -> int:
         # One that nobody expected where it happened: a full disk, a device that failed.
         logging.getLogger(__name__).debug("event=system-error", exc_info=True)
         logs.say_last(program, f"the system refused: {e}")
-        return EX_IOERR
+        _forget_output()
+        return EX_NOPERM if isinstance(e, PermissionError) else EX_IOERR
     except Exception as e:
         # A fault of ours: one line for the operator, the rest for the bug report. A log that
         # nobody watches has to have both at once.
@@ -46,6 +55,14 @@ def run_command(program: str, body: Callable[[], int | None]) -> int:
         return EX_SOFTWARE
     except KeyboardInterrupt:
         return EX_INTERRUPTED
+
+
+def _forget_output() -> None:
+    """What is left of our output has nowhere to go, and the interpreter tries again as it ends."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):   # there may be none
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def on_signals(stop: Callable[[], None], reload: Callable[[], None] | None = None) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from split_core.commands import Commands
-from split_core.errors import ConfigError, UsageError
+from split_core.errors import UsageError
+from split_core.files import write_whole
 
 _FILES = {"FILE", "BUNDLE", "MODEL", "INPUT", "FILE.png", "JOURNAL", "TRACE"}
 _FOLDERS = {"DIR"}
@@ -62,10 +63,6 @@ def _man(args: argparse.Namespace, parser: argparse.ArgumentParser,
     from split_core.version import VERSION
 
     folder = Path(args.folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, text in pages(parser, version=VERSION, about_all=about_all).items():
-            (folder / name).write_text(text, "utf-8")
-            print(folder / name)
-    except OSError as e:
-        raise ConfigError(f"cannot write to {folder}: {e.strerror}") from None
+    for name, text in pages(parser, version=VERSION, about_all=about_all).items():
+        write_whole(folder / name, text)
+        print(folder / name)

@@ -63,6 +63,8 @@ class Stream:
     events: Iterable[bytes] = field(repr=False)
 
 
+# As our servers name themselves to whoever asks.
+SERVER_NAME = "split"
 # Gets the query, its first values by name.
 Route = Callable[[dict[str, str]], Reply | Stream]
 
@@ -71,10 +73,11 @@ class WebServer:
     """Serves ``routes`` (paths to functions) on an address. Functions are called on threads of
     the server; what they raise is a 500 and a line in the log."""
 
-    def __init__(self, address: tuple[str, int], routes: Mapping[str, Route], *,
+    def __init__(self, address: tuple[str, int], routes: dict[str, Route], *,
                  max_connections: int = MAX_CONNECTIONS, max_streams: int = MAX_STREAMS):
         """Listens at once. Raises ConfigError for an address that cannot be had."""
         host, port = address
+        self.routes = routes             # more may be added before `start`
         self.stopping = threading.Event()
         kind = _Server6 if ":" in host else _Server
         try:
@@ -195,7 +198,7 @@ class _Handler(BaseHTTPRequestHandler):
         return head[:MAX_HEAD_BYTES]
 
     def version_string(self) -> str:
-        return "split"
+        return SERVER_NAME
 
     def log_message(self, format: str, *args) -> None:
         _log.debug("event=web-request what=%r", format % args)

@@ -14,6 +14,8 @@ from split_core.model.rate import picture_curves
 from split_core.tensors import TensorSpec
 
 _BAR = 12
+_WIDE = 120                          # for whoever does not say how wide a line may be
+_LAST = "MACs on the device"
 _COLUMN_KL = 0.02                    # calibration measured coded bytes there
 _PICTURE_NAMES = {"jpeg": "JPEG", "webp": "WebP"}
 
@@ -89,8 +91,9 @@ def _tensor(spec: TensorSpec) -> dict:
             "bytes": spec.nbytes}
 
 
-def render(report: dict, *, every: bool = False) -> str:
-    """The table as text. Of a model only the useful cuts, unless ``every``."""
+def render(report: dict, *, every: bool = False, columns: int = _WIDE) -> str:
+    """The table as text, for a window of so many ``columns``: the bars are what gives way. Of a
+    model only the useful cuts, unless ``every``."""
     cuts = report["cuts"]
     total = cuts[0]["macs_after"]
     input_bytes = sum(t["bytes"] for t in cuts[0]["boundary"])
@@ -106,20 +109,36 @@ def render(report: dict, *, every: bool = False) -> str:
         *(f"output {_shape(t)}  {t['name']}" for t in report["outputs"]),
         *(f"state  {s['output']} -> {s['input']}" for s in report.get("states", ())),
         "",
-        f"{'cut':>4}  {'after op':<28} {'boundary':<30} {'raw':>9} {'of input':>9}"
-        f" {coded:>9}  {'MACs on the device':<20}",
     ]
+    rows = []
     for c in shown:
         raw = sum(t["bytes"] for t in c["boundary"])
         share = c["macs_before"] / total if total else 0.0
         guessed = "~" if coded != "coded ~" and raw and not c["rate"] else ""
-        lines.append(
-            f"{c['cut']:>4}  {c['after_op'].removeprefix('CUSTOM:')[:28]:<28} {_boundary(c['boundary']):<30}"
-            f" {_bytes(raw) if raw else '-':>9} {f'{raw / input_bytes:.0%}' if raw else '-':>9}"
-            f" {guessed + _bytes(c['coded_bytes']) if raw else '-':>9}  {share:>4.0%}"
-            f" {'#' * round(_BAR * share)}".rstrip())
+        rows.append((share, c["cut"], c["after_op"].removeprefix("CUSTOM:")[:28],
+                     _boundary(c["boundary"]), _bytes(raw) if raw else "-",
+                     f"{raw / input_bytes:.0%}" if raw else "-",
+                     guessed + _bytes(c["coded_bytes"]) if raw else "-"))
+    lines += _aligned(coded, rows, columns)
     lines += _pictures(report)
     return "\n".join(lines)
+
+
+def _aligned(coded: str, rows: list[tuple], columns: int) -> list[str]:
+    """Heads and rows, each column as wide as what is in it."""
+    op, boundary = (max(len(head), *(len(r[i]) for r in rows))
+                    for i, head in ((2, "after op"), (3, "boundary")))
+
+    def line(cut, after_op, where, raw, of_input, sent) -> str:
+        return (f"{cut:>4}  {after_op:<{op}}  {where:<{boundary}} {raw:>8} {of_input:>8}"
+                f" {sent:>8}  ")
+
+    head = line("cut", "after op", "boundary", "raw", "of input", coded)
+    room = columns - len(head)
+    bar = max(0, min(_BAR, room - len("100% ")))
+    return [head + (_LAST if room >= len(_LAST) else "MACs"),
+            *((line(*cells) + f"{share:>4.0%} {'#' * round(bar * share)}").rstrip()
+              for share, *cells in rows)]
 
 
 def _pictures(report: dict) -> list[str]:
@@ -139,7 +158,7 @@ def _shape(tensor: dict) -> str:
 
 def _boundary(tensors: list[dict]) -> str:
     if not tensors:
-        return "nothing: all on the device"
+        return "nothing is sent"
     text = _shape(tensors[0])
     return text if len(tensors) == 1 else f"{text} + {len(tensors) - 1} more"
 

@@ -63,7 +63,7 @@ def test_inspect_json_of_a_bundle(bundle, capfd):
 def test_inspect_for_people_shows_the_cut_table(bundle, capfd):
     assert edge_agent(["inspect", str(bundle)]) == 0
     text = capfd.readouterr().out
-    assert "float32 1x8x8x4 + 1 more" in text and "nothing: all on the device" in text
+    assert "float32 1x8x8x4 + 1 more" in text and "nothing is sent" in text
 
 
 def test_infer_without_a_broker_runs_here(bundle, tmp_path, capfd):
@@ -101,6 +101,29 @@ def test_profile_keeps_and_prints_what_it_measured(main, bundle, tmp_path, capfd
     rows = [line.split() for line in table[3:]]
     assert [r[0] for r in rows] == [str(k) for k in range(7)]
     assert rows[3][1] == "ADD" and "q4" in rows[3] and "jpeg85" in rows[0]
+
+
+def test_profile_tells_what_it_measured_where_it_cannot_keep_it(bundle, tmp_path, capfd):
+    (tmp_path / "file").touch()
+    assert edge_agent(["profile", str(bundle), "--seconds", "0.01",
+                       "--state", str(tmp_path / "file")]) == 64
+    out, error = capfd.readouterr()
+    assert out.startswith("skip: ") and len(out.splitlines()) == 10
+    assert f"cannot write {tmp_path / 'file'}/profiles/" in error
+
+
+def test_calibrate_looks_for_its_place_before_it_works(model, tmp_path, capfd, monkeypatch):
+    import split_lab.calibrate.run
+
+    monkeypatch.setattr(split_lab.calibrate.run, "calibrate_model",
+                        lambda *_a, **_k: pytest.fail("minutes of work for nothing"))
+    (tmp_path / "file").touch()
+    command = ["calibrate", str(model), "--inputs", str(tmp_path)]
+    assert edge_agent([*command, "-o", str(tmp_path / "file/c.split.tflite")]) == 64
+    assert edge_agent([*command, "-o", str(tmp_path / "c.split.tflite"),
+                       "--plot", str(tmp_path / "file/c.png")]) == 64
+    assert edge_agent([*command, "-o", str(tmp_path)]) == 64
+    assert capfd.readouterr().err.count("cannot write") == 3
 
 
 def test_profile_keeps_state_where_the_system_says(bundle, tmp_path, capfd, monkeypatch):

@@ -21,4 +21,4 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run one command; its exit code."""
     args = build_parser().parse_args(argv)
-    return run_command("cloud-worker", lambda: args.body(args))
+    return run_command("cloud-worker", lambda: args.body(args), args.called)

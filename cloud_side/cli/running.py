@@ -22,7 +22,7 @@ def add_commands(commands: Commands) -> None:
 def _add_run(commands: Commands) -> None:
     run = commands.add(
         "run", "serve devices until stopped",
-        "run -c /etc/cloud-worker/cloud-worker.toml",
+        "run -c /etc/cloud-worker/w1.toml",
         "run --broker mqtt://127.0.0.1:1883 --store ./bundles",
         "run -c worker.toml --id w2 --threads 4", body=_run)
     run.add_argument("-c", "--config", metavar="FILE", help="TOML file; flags override it")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-
 from split_core.commands import Commands
 from split_core.settings import command as settings_command
 from split_core.settings.command import Settings
@@ -21,24 +19,24 @@ def _cautions(config):
     return cautions(config)
 
 
-SETTINGS = Settings("cloud-worker", _kind, _cautions, "/etc/cloud-worker/w1.toml",
+def _checks(file: str | None):
+    from cloud_side.doctor import checks
+
+    return checks(file)
+
+
+SETTINGS = Settings("cloud-worker", _kind, _cautions, _checks, "/etc/cloud-worker/w1.toml",
                     "/etc/cloud-worker/w1.secrets/", needs_file=False)
 
 
 def add_commands(commands: Commands) -> None:
-    _add_init(commands)
+    from split_core.settings.init import add_init
+
+    add_init(commands, SETTINGS, questions(),
+             "init --yes --broker mqtts://broker.lan --id w1 --store /var/lib/bundles"
+             " -o worker.toml")
     settings_command.add_check(commands, SETTINGS)
     settings_command.add_config(commands, SETTINGS)
-
-
-def _add_init(commands: Commands) -> None:
-    from split_core.settings import init
-
-    parser = commands.add(
-        "init", "write a configuration, by asking or from flags",
-        "init", "init --yes --broker mqtts://broker.lan --id w1 --store /var/lib/bundles"
-                " -o worker.toml", body=_init)
-    init.add_arguments(parser, SETTINGS, questions())
 
 
 def questions():
@@ -51,15 +49,3 @@ def questions():
         Question("store.path", "--store", "Folder to keep bundles in",
                  lambda: "/var/lib/cloud-worker/bundles"),
     ]
-
-
-def _init(args: argparse.Namespace) -> int:
-    from split_core.settings import init
-
-    return init.run(args, SETTINGS, questions(), _advise)
-
-
-def _advise(file: str) -> int:
-    from cloud_side.cli.health import examine
-
-    return examine(file)

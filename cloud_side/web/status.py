@@ -18,6 +18,7 @@ import msgspec
 
 from cloud_side.observing import WorkerObserver
 from cloud_side.web.config import StatusConfig
+from cloud_side.web.turn import PageTurn
 from cloud_side.web.watch import FleetWatch
 from cloud_side.worker import CloudWorker
 from split_core.errors import ConfigError
@@ -36,14 +37,14 @@ _PERIOD_S, _SHARED_S = 2.0, 0.9
 class StatusPage(WorkerObserver):
     """The worker's HTTP server, while it is entered."""
 
-    def __init__(self, worker: CloudWorker, watch: FleetWatch, config: StatusConfig,
+    def __init__(self, worker: CloudWorker, watch: FleetWatch, server: WebServer,
                  render_metrics: Callable[[], bytes] | None = None):
-        """Raises ConfigError for an address that cannot be listened on."""
         self._worker, self._watch, self._render_metrics = worker, watch, render_metrics
         self._stopped = threading.Event()
         self._lock, self._made, self._made_s = threading.Lock(), b"", float("-inf")
         files = {path: self._file(*named) for path, named in _FILES.items()}
-        self.server = WebServer(parse_listen(config.listen, "status.listen"), files | {
+        self.server = server
+        server.routes.update(files | {
             "/fleet.json": lambda query: Reply(self._snapshot(), JSON),
             "/history.json": self._history, "/live": lambda query: Stream(self._live()),
             "/metrics": self._metrics, "/healthz": self._healthz, "/readyz": self._readyz,
@@ -115,23 +116,42 @@ class StatusPage(WorkerObserver):
 
 
 def status_parts(worker: CloudWorker) -> list[WorkerObserver]:
-    """What the page as configured takes, to be attached to the worker; the last of it is the
-    server. Nothing when it is off, or when its address cannot be had: a worker whose page does
-    not open still serves frames, and the log says so."""
-    from split_core import metrics
-
+    """What the page as configured takes, to be attached to the worker before it starts; the last
+    of it is to be entered: the server or, where another has its address, what waits for that. A
+    worker without a page serves frames all the same."""
     config = worker.config.status
     if not config.listen:
         return []
-    parts: list[WorkerObserver] = [watch := FleetWatch(worker, config)]
-    render = None
+    try:
+        server = _listen(config)
+    except ConfigError as e:
+        return [PageTurn(config.listen, e, lambda: _open_late(worker))]
+    *others, page = _parts(worker, server)
+    others[0].subscribe()                    # said to the broker once the worker starts
+    return [*others, page]
+
+
+def _listen(config: StatusConfig) -> WebServer:
+    return WebServer(parse_listen(config.listen, "status.listen"), {})
+
+
+def _parts(worker: CloudWorker, server: WebServer) -> list[WorkerObserver]:
+    from split_core import metrics
+
+    watch, render = FleetWatch(worker, worker.config.status), None
+    parts: list[WorkerObserver] = [watch]
     if metrics.available():
         from cloud_side.metrics import WorkerMetrics
 
         parts.append(counted := WorkerMetrics(worker, watch))
         render = counted.render
-    try:
-        return [*parts, StatusPage(worker, watch, config, render)]
-    except ConfigError as e:
-        _log.warning("event=status-page-off reason=%r", str(e))
-        return []
+    return [*parts, StatusPage(worker, watch, server, render)]
+
+
+def _open_late(worker: CloudWorker) -> StatusPage:
+    """The page of a worker that runs already. Raises ConfigError while its address is taken."""
+    *others, page = _parts(worker, _listen(worker.config.status))
+    for part in (*others, page):
+        worker.attach(part)
+    others[0].subscribe()                    # attached before, so that no retained record is lost
+    return page

@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 
 class FleetWatch(WorkerObserver):
-    """One worker's pulse and its view of the fleet. Make it before the worker starts."""
+    """One worker's pulse and its view of the fleet. Attach it to the worker, then `subscribe`."""
 
     def __init__(self, worker: CloudWorker, config: StatusConfig,
                  clock: Callable[[], float] = time.monotonic):
@@ -37,13 +37,18 @@ class FleetWatch(WorkerObserver):
         self._vitals = Vitals(self._started_s, 60.0 * config.history_min)
         self._fleet = Fleet(max_devices=config.max_devices,
                             history_s=60.0 * config.history_min)
-        if config.fleet:
-            topics, session = worker.topics, worker.node.session
-            # QoS 0: what is lost comes again, and a page is no reason for a broker to keep.
-            for channel in DEVICE_CHANNELS:
-                session.subscribe(topics.devices_filter(channel), 0)
-            for channel in WORKER_CHANNELS:
-                session.subscribe(topics.workers_filter(channel), 0)
+        self._wants_fleet = config.fleet
+
+    def subscribe(self) -> None:
+        """Listen to the fleet, where that is wanted."""
+        if not self._wants_fleet:
+            return
+        topics, session = self.worker.topics, self.worker.node.session
+        # QoS 0: what is lost comes again, and a page is no reason for a broker to keep.
+        for channel in DEVICE_CHANNELS:
+            session.subscribe(topics.devices_filter(channel), 0)
+        for channel in WORKER_CHANNELS:
+            session.subscribe(topics.workers_filter(channel), 0)
 
     # -- what happens
 
@@ -76,6 +81,8 @@ class FleetWatch(WorkerObserver):
         """Said once, and again when it came back; the caller holds the lock."""
         twice = self._fleet.twice(device, now_s)
         if twice and device not in self._twins:
+            # Of those that had to make room for others nobody would say that it is over.
+            self._twins &= set(self._fleet.names())
             _log.warning("event=two-with-one-id device=%s note='give each device an id of its own:"
                          " these write over each other'", device)
         (self._twins.add if twice else self._twins.discard)(device)

@@ -22,4 +22,4 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run one command; its exit code."""
     args = build_parser().parse_args(argv)
-    return run_command("edge-agent", lambda: args.body(args))
+    return run_command("edge-agent", lambda: args.body(args), args.called)

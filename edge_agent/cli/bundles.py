@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 from pathlib import Path
 
 from split_core.commands import Commands
 from split_core.errors import UsageError
-from split_core.files import write_whole
+from split_core.files import check_place, write_whole
 
 
 def add_commands(commands: Commands) -> None:
@@ -43,7 +44,7 @@ def _split(args) -> None:
                        **_described(args))
     # At once: a running agent may have the old file mapped.
     write_whole(output, data)
-    print(render(inspect_file(output)), file=sys.stderr)
+    print(render(inspect_file(output), columns=_columns()), file=sys.stderr)
     print(output)
 
 
@@ -79,14 +80,16 @@ def _calibrate(args) -> None:
     from split_lab.calibrate.run import calibrate_model
     from split_lab.cut_table import inspect_file, render
 
+    output = _bundle_path(args)
+    for file in filter(None, (output, args.plot)):
+        check_place(file)                # now, not after minutes of work
     outcome = calibrate_model(
         args.model, args.inputs, samples=args.samples, cuts=_which_cuts(args.cuts),
         seed=args.seed, method=args.method, runtime=args.runtime,
         compare=args.plot is not None, **_described(args))
-    output = _bundle_path(args)
     # At once: a running agent may have the old file mapped.
     write_whole(output, outcome.data)
-    print(render(inspect_file(output)), file=sys.stderr)
+    print(render(inspect_file(output), columns=_columns()), file=sys.stderr)
     print(f"{outcome.seconds:.0f} s, by {outcome.method}; {outcome.table_bytes} bytes of tables"
           f" in {len(outcome.data)}", file=sys.stderr)
     if args.plot:
@@ -110,7 +113,7 @@ def _inspect(args) -> None:
     from split_lab.cut_table import inspect_file, render
 
     report = inspect_file(args.file)
-    print(json.dumps(report) if args.json else render(report, every=args.all))
+    print(json.dumps(report) if args.json else render(report, every=args.all, columns=_columns()))
 
 
 def _add_evaluate(commands: Commands) -> None:
@@ -179,6 +182,11 @@ def _evaluate(args) -> None:
         label_offset=args.label_offset, calibration=args.calibration, seed=args.seed,
         runtime=args.runtime)
     print(json.dumps(report) if args.json else render(report))
+
+
+def _columns() -> int:
+    """Of the window; room enough where there is none."""
+    return shutil.get_terminal_size((120, 24)).columns
 
 
 def _add_description(command: argparse.ArgumentParser) -> None:

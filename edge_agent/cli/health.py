@@ -8,19 +8,8 @@ from split_core.doctor import command as doctor_command
 
 
 def add_commands(commands: Commands) -> None:
-    doctor_command.add_doctor(commands, SETTINGS, _checks)
-    doctor_command.add_diag(commands, SETTINGS, _checks, "edge-agent", _own_parts)
-
-
-def examine(file: str) -> int:
-    """Look at everything by a configuration and say what was found; the exit code."""
-    return doctor_command.examine(SETTINGS, _checks, file)
-
-
-def _checks(file: str | None):
-    from edge_agent.doctor import checks
-
-    return checks(file)
+    doctor_command.add_doctor(commands, SETTINGS)
+    doctor_command.add_diag(commands, SETTINGS, "edge-agent", _own_parts)
 
 
 def _own_parts(config) -> dict:

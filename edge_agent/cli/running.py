@@ -66,9 +66,13 @@ def _add_infer(commands: Commands) -> None:
     infer.add_argument("--runtime", choices=("litert", "tflite-runtime"))
     infer.add_argument("--deadline-ms", type=float, default=5000.0, metavar="MS",
                        help="finish here if no answer came by then (default %(default)s)")
-    infer.add_argument("--wait", type=float, default=20.0, metavar="S",
-                       help="for broker, worker and bundle before the first input"
-                            " (default %(default)s)")
+    infer.add_argument("--wait", type=float, metavar="S",
+                       help="for broker, worker and bundle before the first input (default 20, but"
+                            " 5 for a broker that does not answer and 2 for one that cannot be"
+                            " reached); then the answers are made here")
+    infer.add_argument("--remote-only", action="store_true",
+                       help="end with 69 where the worker has not answered every input, and before"
+                            " the first where broker or worker are not there")
     infer.add_argument("--id", help="device id, where the broker ties topics to user names"
                                     " (default: a new one)")
     infer.add_argument("--username")
@@ -98,7 +102,8 @@ def _infer(args) -> int:
     return infer_inputs(
         args.bundle, args.inputs, broker=broker, cut=args.cut, rung=rung, device_id=args.id,
         root=args.root or DEFAULT_ROOT, deadline_ms=args.deadline_ms, wait_s=args.wait, as_json=args.json,
-        runtime=args.runtime, raw_tensors=args.tensors, seal_keys=args.seal_keys)
+        runtime=args.runtime, raw_tensors=args.tensors, seal_keys=args.seal_keys,
+        remote_only=args.remote_only)
 
 
 def _rung(args) -> str | None:

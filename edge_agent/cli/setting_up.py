@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-
 from split_core.commands import Commands
 from split_core.settings import command as settings_command
 from split_core.settings.command import Settings
@@ -21,24 +19,24 @@ def _cautions(config):
     return cautions(config)
 
 
-SETTINGS = Settings("edge-agent", _kind, _cautions, "/etc/edge-agent/edge-agent.toml",
+def _checks(file: str | None):
+    from edge_agent.doctor import checks
+
+    return checks(file)
+
+
+SETTINGS = Settings("edge-agent", _kind, _cautions, _checks, "/etc/edge-agent/edge-agent.toml",
                     "/etc/edge-agent/secrets/")
 
 
 def add_commands(commands: Commands) -> None:
-    _add_init(commands)
+    from split_core.settings.init import add_init
+
+    add_init(commands, SETTINGS, questions(),
+             "init --yes --broker mqtts://broker.lan --id pi-door --source camera"
+             " --source-path /dev/video0 -o agent.toml")
     settings_command.add_check(commands, SETTINGS)
     settings_command.add_config(commands, SETTINGS)
-
-
-def _add_init(commands: Commands) -> None:
-    from split_core.settings import init
-
-    parser = commands.add(
-        "init", "write a configuration, by asking or from flags",
-        "init", "init --yes --broker mqtts://broker.lan --id pi-door --source camera"
-                " --source-path /dev/video0 -o agent.toml", body=_init)
-    init.add_arguments(parser, SETTINGS, questions())
 
 
 def questions():
@@ -64,15 +62,3 @@ def _check_path(answers) -> None:
 
     if not answers.get("source.path"):
         raise ConfigError(f"a source of kind {answers['source.kind']} needs a path")
-
-
-def _init(args: argparse.Namespace) -> int:
-    from split_core.settings import init
-
-    return init.run(args, SETTINGS, questions(), _advise)
-
-
-def _advise(file: str) -> int:
-    from edge_agent.cli.health import examine
-
-    return examine(file)

@@ -1,6 +1,9 @@
-"""`completion` and `man`: what a shell and a reader of man pages want of the parser."""
+"""`completion`, `man` and `asyncapi`: what shells, readers of man pages and other programs want to
+know of this one."""
 
 from __future__ import annotations
+
+import argparse
 
 from split_core.commands import Commands
 from split_core.texts import add_texts
@@ -23,3 +26,13 @@ def add_commands(commands: Commands) -> None:
     from edge_agent.cli import build_parser
 
     add_texts(commands, build_parser, _SECTIONS)
+    commands.add("asyncapi", "the topics and records over MQTT, as an AsyncAPI 3 document",
+                 "asyncapi", "asyncapi > edge-agent.asyncapi.json", body=_asyncapi)
+
+
+def _asyncapi(args: argparse.Namespace) -> None:
+    import json
+
+    from edge_agent.asyncapi import document
+
+    print(json.dumps(document(), indent=1))

@@ -20,8 +20,8 @@ from edge_agent.models import rollout
 from edge_agent.models.rollout import Limits, Record
 from edge_agent.models.selftest import self_test
 from edge_agent.models.store import ModelStore, digest_of
-from split_core.cost.store import default_state_dir
 from split_core.errors import BundleError, ConfigError, SplitError
+from split_core.settings.places import default_state_dir
 
 _log = logging.getLogger(__name__)
 
@@ -229,7 +229,7 @@ class Keeper:
         self._record = record
         try:
             self.store.save(record)
-        except ConfigError as e:
+        except SplitError as e:
             _log.error("event=model-record-not-kept error=%s", e)
 
 

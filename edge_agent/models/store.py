@@ -78,17 +78,21 @@ class ModelStore:
         self.path(sha256).unlink(missing_ok=True)
 
     def prune(self, keep: frozenset[str]) -> None:
-        """Throw away models not in ``keep``, and what earlier transfers left."""
+        """Throw away models not in ``keep``, and what earlier transfers left. What cannot be
+        thrown away is said, and stays: a card that may only be read must not end who tidies it."""
         if not self.folder.is_dir():
             return
         wanted = {f"{sha256}{_SUFFIX}" for sha256 in keep}
         for file in self.folder.iterdir():
-            old_part = file.suffix == ".part" and (
-                time.time() - file.stat().st_mtime > _PART_LIFE_S)
-            if file.suffix == ".trial" or old_part or (
-                    file.suffix == _SUFFIX and file.name not in wanted):
-                file.unlink(missing_ok=True)
-                _log.info("event=model-removed file=%s", file.name)
+            try:
+                old_part = file.suffix == ".part" and (
+                    time.time() - file.stat().st_mtime > _PART_LIFE_S)
+                if file.suffix == ".trial" or old_part or (
+                        file.suffix == _SUFFIX and file.name not in wanted):
+                    file.unlink(missing_ok=True)
+                    _log.info("event=model-removed file=%s", file.name)
+            except OSError as e:
+                _log.warning("event=model-not-removed file=%s error=%r", file, e.strerror)
 
     # -- the record
 
@@ -109,10 +113,10 @@ class ModelStore:
             return None
 
     def save(self, record: Record) -> None:
-        """Keep a record, whole or not at all, also when the power goes. Raises ConfigError."""
+        """Keep a record, whole or not at all, also when the power goes. Raises SplitError."""
         self._make()
         write_whole(self.record_path, msgspec.json.format(msgspec.json.encode(record)) + b"\n",
-                    durable=True, wrong=ConfigError)
+                    durable=True)
 
     def _make(self) -> None:
         try:

@@ -11,13 +11,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig
-from edge_agent.frames import Answer, Outcome
+from edge_agent.frames import ANSWERED, Answer
 from edge_agent.models.fetch import Fetch, Stopped
 from edge_agent.models.keeper import Keeper, check_key, check_signature
 from edge_agent.models.rollout import Sha256
@@ -30,7 +31,6 @@ from split_core.wire.messages import BlobPart, BlobRequest, Kind, push_blob_requ
 from split_core.wire.topics import check_node_id
 
 _log = logging.getLogger(__name__)
-_ANSWERED = frozenset({Outcome.REMOTE, Outcome.LOCAL, Outcome.FALLBACK})
 # The states that end an update well.
 _LAST = frozenset({"swapped", "in-force"})
 # How often the sender of the command is told how far the transfer is.
@@ -52,6 +52,18 @@ class ModelCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     signature: str | None = None                     # "ed25519 BASE64"
     # Take it although it was rolled back before.
     force: bool = False
+
+
+class ModelStep(msgspec.Struct, frozen=True, kw_only=True):
+    """The data of a reply to it: one for each step, the last of them swapped, in-force or
+    refused."""
+
+    state: Literal["fetching", "verifying", "testing", "swapped", "in-force", "refused"]
+    bundle: Sha256 | UnsetType = UNSET               # which; left out: the command did not say
+    bytes: int | UnsetType = UNSET                   # fetching: of the whole bundle
+    received_bytes: int | UnsetType = UNSET          # fetching: of it, so far
+    model: str | UnsetType = UNSET                   # its name, once it has been opened
+    was: str | UnsetType = UNSET                     # swapped: the bundle before
 
 
 class _Refused(SplitError):
@@ -122,7 +134,7 @@ class Updater(Observer):
         self._last_id = max(self._last_id, answer.frame_id)
         if not self._on_trial or answer.frame_id < self._first_id:
             return
-        answered = answer.outcome in _ANSWERED
+        answered = answer.outcome in ANSWERED
         if answered or answer.by_model:
             with self._wake:
                 self._results.append(answered)
@@ -201,7 +213,8 @@ class Updater(Observer):
             _log.info("event=model-%s bundle=%s text=%r", state, update.sha256[:16], text)
             if state in _LAST:           # whoever hears of it may send the next at once
                 self._free(update)
-            reply({"status": "ok", "data": {"state": state, "bundle": update.sha256, **data}})
+            reply({"status": "ok", "data": msgspec.to_builtins(
+                ModelStep(state=state, bundle=update.sha256, **data))})
             if tell is not None:
                 self.tell(f"model-{state}", text, bundle=update.sha256, **tell)
 

@@ -63,7 +63,7 @@ class Decision(msgspec.Struct, frozen=True):
     """What is in force from now on."""
 
     switched: bool
-    reason: str                      # "gain 31 %", "held 0.8 s of 2 s", "privacy: ..."
+    reason: str                      # "gain 31%", "gain 31%, held 0.8 s of 2 s", "privacy: ..."
     chosen: Choice
     runner_up: Choice | None
     aim: str
@@ -84,14 +84,16 @@ def decide(state: DeviceState, candidates: Candidates, current: Current | None,
     order = np.lexsort((np.arange(len(score)), np.where(allowed, score, np.inf)))
     best = int(order[0])
     held = _index_of(candidates, current)
-    index, switched, reason = _settle(state, candidates, score, allowed, best, held, current,
-                                      rules, said)
+    if current is None:
+        index, switched, reason = best, True, _first(view, allowed, best, rules.aim, said)
+    else:
+        index, switched, reason = _settle(state, score, allowed, best, held, current, rules, said)
     others = [int(i) for i in order[:2] if i != index and allowed[i]]
     chosen = choice_of(candidates, view.costs, score, index)
     return Decision(
         switched, reason, chosen,
         choice_of(candidates, view.costs, score, others[0]) if others else None,
-        rules.aim.name, tuple(f"{name}: {why}" for name, why in said),
+        rules.aim.name, tuple(_limits(said)),
         Current(chosen.cut, chosen.rung, chosen.worker, chosen.race, state.now_s, chosen.score)
         if switched or current is None else current)
 
@@ -140,13 +142,26 @@ def _index_of(c: Candidates, current: Current | None) -> int | None:
     return None
 
 
-def _settle(state: DeviceState, c: Candidates, score: np.ndarray, allowed: np.ndarray, best: int,
-            held: int | None, current: Current | None, rules: Rules,
+def _first(view: View, allowed: np.ndarray, best: int, aim: Aim,
+           said: list[tuple[str, str]]) -> str:
+    """What the first plan rests on, which has none before it to be better than: the limits that
+    took something away, and the aim where it had a choice."""
+    words, left = ["the first", *_limits(said)], int(allowed.sum())
+    if left > 1 or not said:
+        words.append(f"{aim.name}: the best of {left},"
+                     f" {1e3 * view.costs.mean_s[best]:.0f} ms predicted")
+    return "; ".join(words)
+
+
+def _limits(said: list[tuple[str, str]]) -> list[str]:
+    return [f"{name}: {why}" for name, why in said]
+
+
+def _settle(state: DeviceState, score: np.ndarray, allowed: np.ndarray, best: int,
+            held: int | None, current: Current, rules: Rules,
             said: list[tuple[str, str]]) -> tuple[int, bool, str]:
-    """The index in force, whether that is a change, and the reason."""
-    if current is None:
-        return best, True, "the first"
-    limits = [f"{name}: {why}" for name, why in said]
+    """The index in force after another, whether that is a change, and the reason."""
+    limits = _limits(said)
     if held is None:
         return best, True, "; ".join(["what was in force is not there any more", *limits])
     if not allowed[held]:

@@ -17,11 +17,11 @@ from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig
 from edge_agent.observing import Observer
 from edge_agent.remote.discovery import Shown, birth_topic, discovery, discovery_topic
-from split_core.cost.store import default_state_dir
 from split_core.errors import SplitError
 from split_core.files import write_whole
 from split_core.model.bundle import Bundle
 from split_core.session import Publication, Received, Timer
+from split_core.settings.places import default_state_dir
 
 _log = logging.getLogger(__name__)
 _RECORD = "homeassistant.json"

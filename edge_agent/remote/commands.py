@@ -186,10 +186,32 @@ def changed(config: AgentConfig, command: Command, floor: Floor) -> AgentConfig:
     return after
 
 
-def in_force(config: AgentConfig) -> dict:
+class InForce(msgspec.Struct, frozen=True):
     """What policy and bounds commands can change, as it is; the data of their replies."""
-    policy = {key: getattr(config.policy, key) for key in _POLICY_KEYS}
-    return {"deadline_ms": config.frame.deadline_ms, **policy}
+
+    deadline_ms: float
+    aim: str
+    slack_price: float
+    kl: float
+    max_kl: float
+    only_calibrated: bool
+    min_cut: int
+    trusted_workers: tuple[str, ...] | None
+    mb_per_day: float | None
+    soft_c: float
+    hard_c: float
+
+
+def in_force(config: AgentConfig) -> dict:
+    """Of these settings."""
+    return msgspec.to_builtins(InForce(
+        config.frame.deadline_ms, **{key: getattr(config.policy, key) for key in _POLICY_KEYS}))
+
+
+class Reloaded(msgspec.Struct, frozen=True):
+    """The data of a reload's reply."""
+
+    restart_needed: tuple[str, ...]  # keys that differ and take a restart
 
 
 # -- replies

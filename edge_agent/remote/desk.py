@@ -25,7 +25,7 @@ from edge_agent.planner.planner import Ruling
 from edge_agent.recent import Recent
 from edge_agent.remote import commands
 from edge_agent.remote.announcer import Announcer
-from edge_agent.remote.commands import Address, Command, Floor
+from edge_agent.remote.commands import Address, Command, Floor, Reloaded
 from edge_agent.remote.pulse import Pulse
 from edge_agent.remote.teller import Teller
 from split_core.errors import ConfigError, MessageError, SplitError
@@ -178,7 +178,7 @@ class Desk(Observer):
         command = job.command
         match command.name:
             case "reload":
-                return commands.ok(command.id, {"restart_needed": list(self._do_reload())})
+                return commands.ok(command.id, to_builtins(Reloaded(self._do_reload())))
             case "model":
                 return self._do_model(job)
         return commands.ok(command.id, self._do_settings(command))

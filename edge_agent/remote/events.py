@@ -8,32 +8,34 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
 # All there are, with the fields each carries beside those of every event. docs/mqtt-topics.md has
-# the same table, and a test compares them.
-FIELDS: dict[str, tuple[str, ...]] = {
-    "started": ("version", "bundle", "model"),
-    "link-up": ("away_s", "reason"),
-    "plan": ("plan_id", "cut", "rung", "worker", "reason"),
-    "worker": ("worker", "was"),
-    "model": ("bundle", "model", "was"),
-    "model-fetching": ("bundle", "bytes", "worker"),
-    "model-verifying": ("bundle",),
-    "model-testing": ("bundle",),
-    "model-confirmed": ("bundle", "frames"),
-    "model-refused": ("bundle", "reason"),
-    "model-rolled-back": ("bundle", "was", "reason"),
-    "config": ("changed",),
-    "config-refused": ("reason",),
-    "late": ("high", "late_ratio", "frames"),
-    "throttled": ("throttled", "temperature_c"),
-    "under-voltage": ("under_voltage",),
-    "hot": ("hot", "temperature_c"),
-    "mains": ("mains", "battery_ratio"),
-    "battery": ("low", "battery_ratio"),
+# the same table, and docs/asyncapi.json is made of this; tests compare them.
+TYPES: dict[str, dict[str, Any]] = {
+    "started": {"version": str, "bundle": str, "model": str},
+    "link-up": {"away_s": float, "reason": str},
+    "plan": {"plan_id": int, "cut": int, "rung": str, "worker": str | None, "reason": str},
+    "worker": {"worker": str | None, "was": str | None},
+    "model": {"bundle": str, "model": str, "was": str},
+    "model-fetching": {"bundle": str, "bytes": int, "worker": str},
+    "model-verifying": {"bundle": str},
+    "model-testing": {"bundle": str},
+    "model-confirmed": {"bundle": str, "frames": int},
+    "model-refused": {"bundle": str, "reason": str},
+    "model-rolled-back": {"bundle": str, "was": str, "reason": str},
+    "config": {"changed": list[str]},
+    "config-refused": {"reason": str},
+    "late": {"high": bool, "late_ratio": float, "frames": int},
+    "throttled": {"throttled": bool, "temperature_c": float | None},
+    "under-voltage": {"under_voltage": bool},
+    "hot": {"hot": bool, "temperature_c": float},
+    "mains": {"mains": bool, "battery_ratio": float | None},
+    "battery": {"low": bool, "battery_ratio": float},
 }
+FIELDS = {event: tuple(types) for event, types in TYPES.items()}
 COMMON = ("at", "event", "text", "skipped")
 # Of one kind. A burst says what is going on; what goes on for longer, one in ten seconds does.
 BURST, EVERY_S = 3, 10.0

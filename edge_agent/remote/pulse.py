@@ -18,8 +18,9 @@ from edge_agent.observing import Observer
 from edge_agent.planner.planner import Ruling
 from edge_agent.recent import Recent
 from edge_agent.remote.health import SensorWatch, Standing, device_health
-from edge_agent.remote.teller import Teller, rfc3339
+from edge_agent.remote.teller import Teller
 from edge_agent.sensors import Health, Monitor, SensorsConfig, TopicReports, open_sensors
+from edge_agent.wall_clock import rfc3339
 from split_core.errors import SplitError
 from split_core.model.bundle import Bundle
 from split_core.service.memory import Memory

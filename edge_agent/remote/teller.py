@@ -6,7 +6,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig
@@ -14,20 +13,16 @@ from edge_agent.frames import Answer, Outcome, Plan
 from edge_agent.observing import Observer
 from edge_agent.planner.planner import Ruling
 from edge_agent.remote.events import EventLog, LateWatch
+from edge_agent.wall_clock import rfc3339
 from split_core.errors import SplitError
 from split_core.model.bundle import Bundle
-from split_core.service.changed import changed_keys
 from split_core.session import Publication
+from split_core.settings.changed import changed_keys
 from split_core.version import VERSION
 
 _log = logging.getLogger(__name__)
 # An event that could not be sent is tried again after this long, or on the next connect.
 _AGAIN_S = 5.0
-
-
-def rfc3339() -> str:
-    """Now, by the device's clock."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 class Teller(Observer):

@@ -82,12 +82,6 @@ class Health:
         return Health(**{**_known(self), **_known(later)},
                       sources={**self.sources, **later.sources})
 
-    def as_record(self) -> dict:
-        """As plain JSON, without what is unknown; finer digits than any sensor has are cut."""
-        record = {name: round(value, 4) if isinstance(value, float) else value
-                  for name, value in _known(self).items()}
-        return {**record, "sources": dict(self.sources)} if self.sources else record
-
 
 class Sensor(Protocol):
     """One kind of sensor.

@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from edge_agent.config import SourceConfig
-from split_core.errors import InputError
+from split_core.errors import InputError, SourceLost
 
 _log = logging.getLogger(__name__)
 
@@ -66,10 +66,19 @@ class Pump:
     def join(self, timeout_s: float) -> None:
         self._thread.join(timeout_s)
 
+    def _frames(self) -> Iterator[tuple[str, np.ndarray | InputError]]:
+        """The source's. What the system says of a device or pipe that breaks is no fault of ours:
+        raises SourceLost for it."""
+        try:
+            yield from self._source.frames()
+        except OSError as e:
+            raise SourceLost(f"the source cannot be read any more: {e}; is what it reads from"
+                             " still there?") from None
+
     def _run(self) -> None:
         try:
             next_s = time.monotonic()
-            for name, frame in self._source.frames():
+            for name, frame in self._frames():
                 captured_s = time.monotonic()
                 if self._stopping.is_set():
                     return

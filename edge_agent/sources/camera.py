@@ -42,4 +42,5 @@ class CameraSource:
             misses = 0
             yield f"camera-{number}", self._cv2.cvtColor(picture, self._cv2.COLOR_BGR2RGB)
             number += 1
-        raise SourceLost(f"camera {self._path} gave no picture {_MAX_MISSES} times in a row")
+        raise SourceLost(f"camera {self._path} gave no picture {_MAX_MISSES} times in a row: is it"
+                         " still plugged in, or reachable?")

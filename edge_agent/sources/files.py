@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,17 +13,21 @@ from split_core.pictures import SUFFIXES, read_picture
 
 
 def list_pictures(path: str | Path) -> list[Path]:
-    """The pictures at ``path``. Raises InputError when there is none."""
+    """The pictures at ``path``. Raises InputError when there is none, or none may be read."""
     path = Path(path)
-    if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
-        if not files:
-            raise InputError(f"no pictures in {path} (looked for"
-                             f" {', '.join(sorted(SUFFIXES))})")
-        return files
-    if not path.exists():
-        raise InputError(f"no such file: {path}")
-    return [path]
+    try:
+        os.stat(path)
+        if not path.is_dir():
+            return [path]
+        os.listdir(path)                 # says why it cannot be read; `rglob` finds nothing then
+    except OSError as e:
+        raise InputError(f"cannot read {path}: {e.strerror}; correct source.path, or let the user"
+                         " of this program read it") from None
+    files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
+    if not files:
+        raise InputError(f"no pictures in {path} (looked for {', '.join(sorted(SUFFIXES))}); put"
+                         " some there, or correct source.path")
+    return files
 
 
 class FileSource:

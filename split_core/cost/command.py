@@ -47,20 +47,18 @@ def run(args: argparse.Namespace, program: str) -> None:
     from split_core.cost.inputs import load_inputs
     from split_core.cost.measure import measure
     from split_core.cost.profile import dump
-    from split_core.cost.store import ProfileStore, default_state_dir
+    from split_core.cost.store import ProfileStore
     from split_core.model.bundle import open_bundle
+    from split_core.settings.places import default_state_dir
 
     bundle = open_bundle(args.bundle)
     samples = load_inputs(bundle, args.inputs) if args.inputs else None
     profile = measure(bundle, runtime=args.runtime, threads=args.threads,
                       budget_s=args.seconds, samples=samples, progress=_Progress())
+    # Shown first: what was measured is told, too, where it cannot be kept.
+    print(dump(profile).decode() if args.json else render(bundle, profile), flush=True)
     path = ProfileStore(args.state or default_state_dir(program)).save(profile)
-    if args.json:
-        print(dump(profile).decode())
-        print(path, file=sys.stderr)
-    else:
-        print(render(bundle, profile))
-        print(path)
+    print(path, file=sys.stderr if args.json else sys.stdout)
 
 
 class _Progress:

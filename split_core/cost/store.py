@@ -9,9 +9,7 @@ from split_core.cost.profile import MAX_PROFILE_BYTES, Profile, dump, load
 from split_core.errors import ConfigError
 from split_core.files import write_whole
 from split_core.model.bundle import Bundle
-from split_core.settings.places import default_state_dir
 
-__all__ = ["ProfileStore", "default_state_dir"]
 _log = logging.getLogger(__name__)
 
 
@@ -44,7 +42,7 @@ class ProfileStore:
         return profile
 
     def save(self, profile: Profile) -> Path:
-        """Keep a profile, whole or not at all. Raises ConfigError."""
+        """Keep a profile, whole or not at all. Raises what `files.cannot_write` makes of it."""
         path = self.path(profile.bundle, profile.machine, profile.runtime, profile.threads)
-        write_whole(path, dump(profile), wrong=ConfigError)
+        write_whole(path, dump(profile))
         return path

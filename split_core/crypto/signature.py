@@ -17,7 +17,8 @@ from pathlib import Path
 from split_core.crypto.library import (
     Ed25519PrivateKey, Ed25519PublicKey, InvalidSignature, UnsupportedAlgorithm, serialization,
 )
-from split_core.errors import BundleError, ConfigError
+from split_core.errors import BundleError, ConfigError, SplitError
+from split_core.files import cannot_write, write_whole
 
 CONTEXT = b"edge-agent signature 1\0"
 SIGNATURE_BYTES = 64
@@ -28,7 +29,8 @@ _MAX_KEY_FILE_BYTES = 65_536
 
 def generate(path: str | Path) -> Path:
     """A new private key at ``path`` (PEM, readable by its owner alone) and its public key at
-    ``path``.pub, which is returned. Raises ConfigError; never writes over a key."""
+    ``path``.pub, which is returned. Raises ConfigError, and what `files.cannot_write` makes of a
+    place that takes no file; never writes over a key."""
     path = Path(path)
     public = path.with_name(path.name + ".pub")
     key = Ed25519PrivateKey.generate()
@@ -43,7 +45,7 @@ def generate(path: str | Path) -> Path:
         _write_new(path, private_pem, 0o600)
         try:
             _write_new(public, public_pem, 0o644)
-        except (FileExistsError, ConfigError):
+        except (FileExistsError, SplitError):
             path.unlink(missing_ok=True)
             raise
     except FileExistsError as e:
@@ -56,20 +58,20 @@ def _there_already(target: str | Path) -> ConfigError:
 
 
 def _write_new(target: Path, data: bytes, mode: int) -> None:
-    """A file that was not there. Raises FileExistsError, ConfigError; then none is left that is
+    """A file that was not there. Raises FileExistsError, SplitError; then none is left that is
     half written, and would be in the way of the next attempt."""
     try:
         handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     except FileExistsError:
         raise
     except OSError as e:
-        raise ConfigError(f"cannot write {target}: {e.strerror}") from None
+        raise cannot_write(target, e) from None
     try:
         with open(handle, "wb") as file:
             file.write(data)
     except OSError as e:
         target.unlink(missing_ok=True)
-        raise ConfigError(f"cannot write {target}: {e.strerror}") from None
+        raise cannot_write(target, e) from None
 
 
 def load_private(path: str | Path) -> Ed25519PrivateKey:
@@ -124,13 +126,11 @@ def signature_path(path: str | Path) -> Path:
 
 
 def sign_file(path: str | Path, key_path: str | Path) -> Path:
-    """Write the signature beside a file. Raises ConfigError, BundleError."""
+    """Write the signature beside a file. Raises ConfigError, BundleError, and what
+    `files.cannot_write` makes of a place that takes no file."""
     signature = sign(_digest(path), load_private(key_path))
     beside = signature_path(path)
-    try:
-        beside.write_text(format_signature(signature), "ascii")
-    except OSError as e:
-        raise BundleError(f"cannot write {beside}: {e.strerror}") from None
+    write_whole(beside, format_signature(signature))
     return beside
 
 

@@ -215,10 +215,10 @@ class Visit:
     def __init__(self, options: BrokerOptions, place: Place):
         self._up, self._refused = threading.Event(), threading.Event()
         self._arrived: queue.SimpleQueue[tuple[str, bytes, bool]] = queue.SimpleQueue()
-        self.down_reason, self.refused_filters = "", []
+        self.refused_filters: list[str] = []
         self.session = Session(
             options, client_id=f"{place.id}-doctor-{secrets.token_hex(4)}",
-            on_up=lambda limits: self._up.set(), on_down=self._on_down,
+            on_up=lambda limits: self._up.set(), on_down=lambda reason: None,
             on_message=self._on_message, on_subscription_refused=self._on_refused)
 
     def __enter__(self) -> Visit:
@@ -267,9 +267,6 @@ class Visit:
                 if retain:
                     found[topic] = payload
         return found
-
-    def _on_down(self, reason: str) -> None:
-        self.down_reason = reason
 
     def _on_message(self, topic: str, payload: bytes, received: Received) -> None:
         self._arrived.put((topic, payload, received.retain))

@@ -13,55 +13,51 @@ from split_core.settings.command import Settings
 
 if TYPE_CHECKING:
     from split_core.diag import Part
-    from split_core.doctor.findings import Check
 
 # What takes less needs no progress.
 _PATIENCE_S = 2.0
-# A program's checks, by its configuration's file. Loads what they need.
-ChecksOf = Callable[[str | None], Sequence[tuple[str, "Check"]]]
 
 
-def add_doctor(commands: Commands, settings: Settings, checks_of: ChecksOf) -> None:
+def add_doctor(commands: Commands, settings: Settings) -> None:
     """`doctor`."""
     doctor = commands.add(
         "doctor", "what keeps this host from doing its work, and what to do about it",
         "doctor", f"doctor -c {settings.usual_file}", "doctor --json",
-        body=lambda args: examine(settings, checks_of, args.config, as_json=args.json))
+        body=lambda args: examine(settings, args.config, as_json=args.json))
     doctor.add_argument("-c", "--config", metavar="FILE",
                         help=f"(default: {settings.usual_file})")
     doctor.add_argument("--json", action="store_true",
                         help="a list of {check, state, found, remedy}; state is ok, warn or fail")
 
 
-def add_diag(commands: Commands, settings: Settings, checks_of: ChecksOf, unit: str,
+def add_diag(commands: Commands, settings: Settings, unit: str,
              more: Callable[[object], Mapping[str, Part]]) -> None:
     """`diag`; ``unit`` and ``more`` as for `diag.collect`."""
     diag = commands.add(
         "diag", "an archive for a bug report: no secrets, no pictures", "diag",
         f"diag -c {settings.usual_file} -o report.tar.gz",
-        body=lambda args: _diag(args, settings, checks_of, unit, more))
+        body=lambda args: _diag(args, settings, unit, more))
     diag.add_argument("-c", "--config", metavar="FILE",
                       help=f"(default: {settings.usual_file})")
     diag.add_argument("-o", "--output", metavar="FILE",
                       help=f"(default: {settings.program}-diag-DATE.tar.gz, here)")
 
 
-def _diag(args: argparse.Namespace, settings: Settings, checks_of: ChecksOf, unit: str,
+def _diag(args: argparse.Namespace, settings: Settings, unit: str,
           more: Callable[[object], Mapping[str, Part]]) -> int:
     from split_core.diag import collect as collect_parts
     from split_core.settings.credentials import stand_in
 
     with stand_in(settings.path(args.config)):
-        return collect_parts(args, settings, unit, checks_of(args.config), more)
+        return collect_parts(args, settings, unit, settings.checks(args.config), more)
 
 
-def examine(settings: Settings, checks_of: ChecksOf, file: str | None, *,
-            as_json: bool = False) -> int:
-    """Look at everything and say what was found; the exit code."""
+def examine(settings: Settings, file: str | None, *, as_json: bool = False) -> int:
+    """Look at everything by a configuration and say what was found; the exit code."""
     from split_core.settings.credentials import stand_in
 
     with stand_in(settings.path(file)):
-        return run(checks_of(file), settings, as_json=as_json)
+        return run(settings.checks(file), settings, as_json=as_json)
 
 
 def run(checks: Sequence, settings: Settings, *, as_json: bool = False) -> int:

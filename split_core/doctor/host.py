@@ -16,6 +16,7 @@ from pathlib import Path
 from split_core.doctor.findings import Finding, fail, ok, warn
 
 _MB = 1 << 20
+_SERVICES = Path("/var/lib")      # where systemd makes each its own
 # 2026-01-01. A clock before it is that of a board which woke up without one.
 _EARLIEST_S = 1_767_225_600
 _LATEST_S = 4_102_444_800            # 2100
@@ -163,9 +164,17 @@ def check_state_dir(path: str | Path, key: str = "state_dir") -> Iterator[Findin
         if e.errno in (errno.ENOSPC, errno.EDQUOT):
             yield fail("disk", f"{there} is full", _room_remedy(there))
             return
+        # Of the folder itself. One above it, such as / or /var, is nobody's to give away, and what
+        # is the service's stays the service's.
+        if _SERVICES in folder.parents:
+            theirs = "it is the service's: run the doctor with sudo"
+        elif there == folder:
+            theirs = f"sudo chown {_user()} {there}"
+        else:
+            theirs = f"sudo install -d -o {_user()} {folder}"
         yield fail("state", f"this user ({_user()}) cannot write to {there}: {e.strerror}",
-                   f"sudo chown {_user()} {there}, or name another folder in {key}; the service"
-                   " has its own (StateDirectory=)")
+                   f"{theirs}, or name another folder in {key}; the service has its own"
+                   " (StateDirectory=)")
         return
     new = "" if there == folder else ", which will be made"
     yield ok("state", f"{folder} can be written to{new}")

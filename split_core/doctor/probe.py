@@ -44,9 +44,16 @@ def _step(name: str, body) -> bool:
     try:
         ok, text = True, body()
     except BaseException as e:          # SystemError, and what else a C extension comes up with
-        ok, text = False, f"{type(e).__name__}: {e}" if str(e) else type(e).__name__
+        ok, text = False, _said(e)
     print(json.dumps({"step": name, "ok": ok, "text": text}), flush=True)
     return ok
+
+
+def _said(error: BaseException) -> str:
+    """In one line, and what set it off: of whatever keeps NumPy from loading it says that one
+    is in its source directory."""
+    text = " ".join(f"{type(error).__name__}: {error}".removesuffix(": ").split())
+    return text if error.__cause__ is None else f"{text}; because of {_said(error.__cause__)}"
 
 
 def _numpy() -> str:

@@ -41,6 +41,15 @@ class Bundle:
         except OSError:
             return False
 
+    def size_if_unchanged(self) -> int | None:
+        """The file's bytes, while it is the one that was opened; None where it is another, or
+        gone. What is in memory of it goes on either way."""
+        try:
+            status = os.stat(self.path)
+        except OSError:
+            return None
+        return status.st_size if _stamp_of(status) == self.stamp else None
+
     @property
     def id_hex(self) -> str:
         return self.sha256.hex()

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from split_core.errors import BundleError, ConfigError
+from split_core.model import quiet
 from split_core.model.bundle import Bundle
 from split_core.model.manifest import SIGNATURE_PREFIX
 
@@ -56,7 +57,9 @@ def _interpreter_class(runtime: str | None):
     )
 
 
-def _new_interpreter(interpreter_class, path: Path, threads: int):
+def _new_interpreter(runtime: str, interpreter_class, path: Path, threads: int):
+    quiet.greet(runtime, lambda model: interpreter_class(
+        model_content=model, num_threads=1).allocate_tensors())
     try:
         interpreter = interpreter_class(model_path=str(path), num_threads=threads)
         # Signatures of an interpreter that was never allocated as a whole run without
@@ -81,7 +84,8 @@ class Runner:
     def __init__(self, bundle: Bundle, *, runtime: str | None = None, threads: int = 1):
         self.bundle = bundle
         self.runtime, interpreter_class = _interpreter_class(runtime)
-        self._interpreter = _new_interpreter(interpreter_class, bundle.path, threads)
+        self._interpreter = _new_interpreter(self.runtime, interpreter_class, bundle.path,
+                                             threads)
         # The signature runner of both runtimes resizes and re-allocates on every call, which
         # costs more than a small segment; its wrapper offers the steps one by one.
         self._wrapper = self._interpreter._interpreter
@@ -209,7 +213,8 @@ class WholeModel:
 
     def __init__(self, path: str | Path, *, runtime: str | None = None, threads: int = 1):
         self.runtime, interpreter_class = _interpreter_class(runtime)
-        self._interpreter = _new_interpreter(interpreter_class, Path(path), threads)
+        self._interpreter = _new_interpreter(self.runtime, interpreter_class, Path(path),
+                                             threads)
         self.inputs = self._interpreter.get_input_details()
         self.outputs = self._interpreter.get_output_details()
 

@@ -32,11 +32,6 @@ class Notifier:
     def of_environment(cls) -> Notifier:
         return cls(os.environ.get("NOTIFY_SOCKET"))
 
-    @property
-    def is_heard(self) -> bool:
-        """Whether there is somebody to tell."""
-        return self._address is not None
-
     def ready(self) -> None:
         """Start-up, or a reload, is over."""
         self._send("READY=1")

@@ -275,7 +275,6 @@ class Connection:
             receive_maximum=getattr(properties, "ReceiveMaximum", 65_535),
             maximum_qos=min(1, getattr(properties, "MaximumQoS", 1)),
             retain_available=bool(getattr(properties, "RetainAvailable", 1)),
-            shared_available=bool(getattr(properties, "SharedSubscriptionAvailable", 1)),
             keepalive_s=getattr(properties, "ServerKeepAlive", self._options.keepalive_s),
         )
         self._window = min(MAX_UNACKNOWLEDGED, limits.receive_maximum)

@@ -144,7 +144,6 @@ class BrokerLimits:
     receive_maximum: int = 65_535
     maximum_qos: int = 1
     retain_available: bool = True
-    shared_available: bool = True
     keepalive_s: int = 15
 
     @property

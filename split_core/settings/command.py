@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,6 +14,7 @@ from split_core.commands import Commands
 if TYPE_CHECKING:
     import msgspec
 
+    from split_core.doctor.findings import Check
     from split_core.settings.cautions import Caution
     from split_core.settings.layers import Loaded
     from split_core.settings.problems import Problem
@@ -22,12 +23,14 @@ EX_CONFIG = 78
 
 
 class Settings(NamedTuple):
-    """What a program's settings are, without loading what reads them."""
+    """What a program's settings are, and who looks at them, without loading any of it."""
 
     program: str
     kind: Callable[[], type[msgspec.Struct]]
     # What only this program's settings may have wrong with the host's files.
     cautions: Callable[[msgspec.Struct], Iterator[Caution]]
+    # The doctor's list, by the configuration's file.
+    checks: Callable[[str | None], Sequence[tuple[str, Check]]]
     # Where the service has its settings and its secrets.
     usual_file: str
     secrets_folder: str

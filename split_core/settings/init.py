@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from split_core.errors import ConfigError, UsageError
+from split_core.errors import ConfigError, PermissionRefused, UsageError
 from split_core.files import write_whole
 from split_core.settings import command as settings_command
 
 if TYPE_CHECKING:
+    from split_core.commands import Commands
     from split_core.settings.command import Settings
 
 Answers = dict[str, object]
@@ -33,9 +34,12 @@ class Question(NamedTuple):
     choices: tuple[str, ...] | None = None
 
 
-def add_arguments(parser: argparse.ArgumentParser, settings: Settings,
-                  questions: Sequence[Question]) -> None:
-    """What `init` takes."""
+def add_init(commands: Commands, settings: Settings, questions: Sequence[Question],
+             *examples: str) -> None:
+    """`init`. Its examples are written without the program's name."""
+    parser = commands.add(
+        "init", "write a configuration, by asking or from flags", "init", *examples,
+        body=lambda args: run(args, settings, questions))
     parser.add_argument("-o", "--output", metavar="FILE", default=settings.usual_file,
                         help="(default: %(default)s)")
     parser.add_argument("--force", action="store_true", help="overwrite what is there")
@@ -48,10 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser, settings: Settings,
                         help="mqtt:// to another machine: everyone on the way can read along")
 
 
-def run(args: argparse.Namespace, settings: Settings, questions: Sequence[Question],
-        advise: Callable[[str], int | None]) -> int:
-    """Ask, write, check. ``advise(file)`` is the doctor, which is offered at the end. Raises
-    UsageError, ConfigError."""
+def run(args: argparse.Namespace, settings: Settings, questions: Sequence[Question]) -> int:
+    """Ask, write, check, and offer the doctor. Raises UsageError, ConfigError, and what `files.cannot_write` makes of a place that takes no file."""
     output = Path(args.output)
     _check_place(output, args.force or is_example(output, settings.program))
     if not args.yes and not sys.stdin.isatty():
@@ -60,15 +62,17 @@ def run(args: argparse.Namespace, settings: Settings, questions: Sequence[Questi
     answers = _answers(questions, given, bool(getattr(args, "broker.allow_plain")),
                        None if args.yes else _ask)
     # For all to read: the service's own user has to.
-    write_whole(output, render(settings, answers, output.stem), mode=0o644, wrong=ConfigError)
+    write_whole(output, render(settings, answers, output.stem), mode=0o644)
     print(f"\nwrote {output}")
     code = settings_command.check(settings, str(output))
     command = f"{settings.program} doctor -c {output}"
     if args.yes or _asked("\nLook at this machine and the broker now? [Y/n] ").lower()[:1] == "n":
         print(f"next: {command}")
     elif code == 0:
+        from split_core.doctor.command import examine
+
         print(f"\n{command}")
-        advise(str(output))
+        examine(settings, str(output))
     return code
 
 
@@ -82,7 +86,8 @@ def is_example(path: Path, program: str, shipped: Path = Path("/usr/share")) -> 
 
 
 def _check_place(output: Path, force: bool) -> None:
-    """Whether the file can be written, before anything is asked. Raises UsageError."""
+    """Whether the file can be written, before anything is asked. Raises UsageError,
+    PermissionRefused."""
     try:
         if output.is_dir():
             raise UsageError(f"{output} is a folder, wanted a file's name after -o")
@@ -93,8 +98,8 @@ def _check_place(output: Path, force: bool) -> None:
     except OSError:                      # a folder above that we may not look into
         folder, writable = output.parent, False
     if not writable:
-        raise UsageError(f"this user may not write to {folder}; run it with sudo, or name another"
-                         " file with -o")
+        raise PermissionRefused(f"this user may not write to {folder}; run it with sudo, or name"
+                                " another file with -o")
 
 
 def _answers(questions: Sequence[Question], given: Answers, allow_plain: bool,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from split_core.errors import MessageError
 from split_core.wire.messages import U32_MAX, Kind
@@ -29,6 +29,8 @@ HEADER_BYTES = _HEADER.size + _CRC.size
 # A frame larger than this would take minutes on the links this is for.
 MAX_MESSAGE_BYTES = 16 << 20
 MAX_BYTES_IN_ALL = 64 << 20
+# With a message half here. What is kept of each beside its bytes is not counted in them.
+MAX_SENDERS = 4096
 # A sender that stops half way is forgotten after this; its agent has long answered itself.
 PARTIAL_TIMEOUT_S = 30.0
 
@@ -106,9 +108,13 @@ def pull_chunk(buf: bytes) -> Chunk:
 
 @dataclass(slots=True)
 class _Partial:
-    chunk: Chunk                     # the first one
+    chunk: Chunk                     # the first one, without its bytes: they are in `data`
     first_s: float
     data: bytearray = field(default_factory=bytearray)
+
+    @classmethod
+    def begun(cls, chunk: Chunk, now_s: float) -> _Partial:
+        return cls(replace(chunk, data=memoryview(b"")), now_s)
 
 
 class Reassembler:
@@ -139,7 +145,12 @@ class Reassembler:
             raise
         if chunk.offset == 0 and len(chunk.data) == chunk.message_bytes:
             return Message(chunk.kind, chunk.data, now_s, chunk.sealed)
-        partial = self._partials.setdefault(sender, _Partial(chunk, now_s))
+        partial = self._partials.get(sender)
+        if partial is None:
+            if len(self._partials) >= MAX_SENDERS:
+                raise MessageError(f"{MAX_SENDERS} senders have a message half here; no more of"
+                                   " them are taken")
+            partial = self._partials[sender] = _Partial.begun(chunk, now_s)
         partial.data += chunk.data
         self._held += len(chunk.data)
         if len(partial.data) < chunk.message_bytes:

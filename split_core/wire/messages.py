@@ -222,7 +222,7 @@ def frame_id_of(buf: memoryview) -> int:
 
 
 def push_refusal(m: Refusal) -> bytes:
-    detail = m.detail.encode()[:MAX_DETAIL_BYTES]
+    detail = m.detail.encode("utf-8", "replace")[:MAX_DETAIL_BYTES]
     # Cutting may have split the last character; what is sent is valid UTF-8.
     detail = detail.decode("utf-8", "ignore").encode()
     return _REFUSAL.pack(m.session, m.frame_id, m.reason, 0, len(detail),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from split_core.errors import SplitError, UsageError
+from split_core.errors import UsageError
+from split_core.files import cannot_write
 from split_lab.calibrate.learn import QUALITY_FLOOR
 from split_lab.calibrate.run import Outcome, bytes_at_floor
 
@@ -65,8 +66,10 @@ def plot_rates(outcome: Outcome, file: str | Path) -> None:
     figure.suptitle(f"{outcome.name}, calibrated on {outcome.files} inputs")
     try:
         figure.savefig(file, dpi=130)
-    except (OSError, ValueError) as e:
-        raise SplitError(f"cannot write {file}: {e}") from None
+    except OSError as e:
+        raise cannot_write(file, e) from None
+    except ValueError as e:                        # an ending that names no kind of picture
+        raise UsageError(f"cannot write {file}: {e}") from None
     plt.close(figure)
 
 

@@ -19,7 +19,6 @@ INPUT_SHAPE = (1, HEIGHT_PX, WIDTH_PX, 3)
 CLASSES = 10
 # What int8 can tell apart is spread evenly over the range, so activations are
 # bounded: RELU6 throughout, as in the MobileNets.
-RELU6_MAX = 6.0
 
 
 @dataclass(frozen=True, slots=True)

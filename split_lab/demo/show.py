@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import sys
 import tempfile
 import threading
@@ -16,8 +17,9 @@ import time
 from collections import deque
 from pathlib import Path
 
-from rich.console import Console, Group
+from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.live import Live
+from rich.padding import Padding
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -36,6 +38,13 @@ COMPARE_FRAMES = 150
 _STYLE = {"remote": "green", "local": "cyan", "fallback": "yellow", "dropped": "dim",
           "failed": "bold red"}
 _ROWS = 12
+# Of the live table: name and justification. Whole in a window of 80 columns; what a narrow one has
+# no room for goes first in this order.
+_COLUMNS = {"frame": "right", "reads": "left", "truth": "left", "outcome": "left", "cut": "right",
+            "bytes": "right", "head": "right", "link": "right", "tail": "right",
+            "fallback": "right", "total ms": "right"}
+_WHOLE_COLUMNS = 80
+_LEFT_OUT = ("fallback", "tail", "head")
 
 
 class Screen:
@@ -53,17 +62,17 @@ class Screen:
             outcome = read.answer.outcome.value
             self._counts[outcome] = self._counts.get(outcome, 0) + 1
 
-    def __rich__(self) -> Panel:
-        table = Table(box=None, padding=(0, 1), expand=True)
-        for name, justify in (("frame", "right"), ("reads", "left"), ("truth", "left"),
-                              ("outcome", "left"), ("cut", "right"), ("bytes", "right"),
-                              ("head", "right"), ("link", "right"), ("tail", "right"),
-                              ("fallback", "right"), ("total ms", "right")):
-            table.add_column(name, justify=justify, no_wrap=True)
+    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
+        shown = [n for n in _COLUMNS
+                 if options.max_width >= _WHOLE_COLUMNS or n not in _LEFT_OUT]
+        table = Table(box=None, padding=(0, 1, 0, 0), expand=True)
+        for name in shown:
+            table.add_column(name, justify=_COLUMNS[name], no_wrap=True)
         with self._lock:
             last, counts = list(self._last), dict(self._counts)
         for read in last:
-            table.add_row(*_cells(read))
+            cells = dict(zip(_COLUMNS, _cells(read), strict=True))
+            table.add_row(*(cells[n] for n in shown))
         for _ in range(_ROWS - len(last)):
             table.add_row()
         done = sum(counts.values())
@@ -71,10 +80,10 @@ class Screen:
             " LINK CUT ", "bold white on red")
         tally = Text.assemble(link, "  ", *(
             part for k, v in counts.items() for part in ((f"{k} {v}", _STYLE[k]), "  ")))
-        return Panel(Group(table, Text(), tally, ProgressBar(self.frames, done)),
-                     title="edge-agent demo: meter reader", border_style="blue",
-                     subtitle=f"uplink {8 * RATE_BPS / 1e6:.0f} Mbit/s, {1e3 * DELAY_S:.0f} ms"
-                              f" one way (emulated), deadline {DEADLINE_MS:.0f} ms")
+        yield Panel(Group(table, Text(), tally, ProgressBar(self.frames, done)),
+                    title="edge-agent demo: meter reader", border_style="blue",
+                    subtitle=f"uplink {8 * RATE_BPS / 1e6:.0f} Mbit/s, {1e3 * DELAY_S:.0f} ms"
+                             f" one way (emulated), deadline {DEADLINE_MS:.0f} ms")
 
 
 def _cells(read: Read) -> list:
@@ -92,6 +101,9 @@ def _cells(read: Read) -> list:
 def run_demo(frames: int, as_json: bool) -> int:
     """Run it all; prints the summary. Returns the exit code."""
     logging.getLogger().addHandler(logging.NullHandler())
+    # A window that is closed, or `kill`, ends what was started here, too, as control-C does.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     console = Console(stderr=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -165,9 +177,14 @@ def _comparisons(bundle: Path, stack: Stack, frames: int, console: Console) -> l
 
 
 def _print_summary(report: list[dict], console: Console) -> None:
-    table = Table(title="summary", title_justify="left")
-    for name in ("", "frames", "digits", "plates", "bytes/frame", "p50 ms", "p95 ms", "late"):
-        table.add_column(name, justify="left" if not name else "right")
+    # Whole in a window of 80 columns, and without lines in one of 60. A plate is right when all
+    # four of its digits are.
+    lines = {} if console.width >= _WHOLE_COLUMNS else {
+        "box": None, "padding": (0, 1, 0, 0), "pad_edge": False}
+    table = Table(title="summary; bytes and times are of one frame", title_justify="left",
+                  title_style="dim", **lines)
+    for name in ("", "frames", "digits", "plates", "bytes", "p50 ms", "p95 ms", "late"):
+        table.add_column(name, justify="left" if not name else "right", no_wrap=True)
     for r in report:
         table.add_row(r["arm"], str(r["answered"]), f"{r['digit_accuracy']:.1%}",
                       f"{r['plate_accuracy']:.1%}", f"{r['bytes_per_frame']:.0f}",
@@ -177,13 +194,15 @@ def _print_summary(report: list[dict], console: Console) -> None:
         stages = "  ".join(f"{k} {v:.1f}" for k, v in r["stages_ms"].items())
         outcomes = "  ".join(f"{k} {v}" for k, v in r["outcomes"].items())
         console.print(f"{r['arm']:<15} {outcomes}", highlight=False)
-        console.print(f"{'':<15} median ms by stage: {stages}", style="dim", highlight=False)
+        console.print(Padding(Text(f"median ms by stage: {stages}"), (0, 0, 0, 16)), style="dim")
     first = report[0]
+    dead_s = min(OUTAGE_S, (first["frames"] - first["frames"] // 2) / FPS)
     console.print(
-        f"\nThe link was dead for {OUTAGE_S:.0f} s of the first run, and {first['answered']} of"
+        f"\nThe link was dead for {dead_s:.2g} s of the first run, and {first['answered']} of"
         f" its {first['frames']} frames were answered, {first['late']} late.\nThis machine runs"
         f" the whole network in {report[1]['p50_ms']:.1f} ms, so all-local wins here; a Pi Zero"
-        " needs tens.\nAt 25 frames a second the JPEGs all but fill the link, and wait for it.",
+        " needs tens.\nAt 25 frames a second the JPEGs all but fill the link, and wait for it.\n\nNext: docs/quick-start.md has this"
+        " with a broker of your own, and a model of your own.",
         highlight=False)
 
 

@@ -20,6 +20,7 @@ import matplotlib.style
 from matplotlib.figure import Figure
 
 from split_core.errors import UsageError
+from split_core.files import cannot_write
 
 _SVG, _LINKS = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 _LOOK = {
@@ -62,7 +63,7 @@ def inline_svg(name: str, label: str, width_in: float, height_in: float,
 def save(file: str | Path, width_in: float, height_in: float,
          draw: Callable[[Figure], None]) -> None:
     """What ``draw`` puts on a figure, as a picture; the file's name says of which kind. Raises
-    UsageError."""
+    UsageError, and what `files.cannot_write` makes of a place that takes no file."""
     with _look("picture"):
         figure = Figure(figsize=(width_in, height_in), layout="constrained")
         draw(figure)
@@ -70,7 +71,9 @@ def save(file: str | Path, width_in: float, height_in: float,
         dated = Path(file).suffix.lower() in (".svg", ".svgz")
         try:
             figure.savefig(file, dpi=130, metadata={"Date": None} if dated else None)
-        except (OSError, ValueError) as e:
+        except OSError as e:
+            raise cannot_write(file, e) from None
+        except ValueError as e:                    # an ending that names no kind of picture
             raise UsageError(f"cannot write {file}: {e}") from None
 
 

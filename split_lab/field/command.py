@@ -15,6 +15,7 @@ from edge_agent.config import AgentConfig, ModelConfig, load_config
 from edge_agent.planner.candidates import options_of
 from edge_agent.profiles import device_profile, given_profile
 from split_core.errors import UsageError
+from split_core.files import cannot_write
 from split_core.model.bundle import open_bundle
 from split_core.quantities import parse_seconds
 from split_lab.field.link_spec import LinkSpec
@@ -40,7 +41,10 @@ def run_field_test(args: argparse.Namespace) -> Path:
                 raise UsageError("--stack and --fault are for a real run, not for --virtual")
             run = _run_virtual(trial)
         else:
-            output.mkdir(parents=True, exist_ok=True)
+            try:
+                output.mkdir(parents=True, exist_ok=True)
+            except OSError as e:
+                raise cannot_write(output, e) from None
             # Ended from outside it ends what it has started, as with control-C.
             signal.signal(signal.SIGTERM, signal.default_int_handler)
             signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -63,8 +63,9 @@ def page(run: FieldRun, plots: Sequence) -> str:
 
 def _title(run: FieldRun) -> str:
     s = run.settings
+    link = "the link there is" if s.get("link") == "as it is" else s.get("link")
     return str(s.get("title") or "Field test" + (f" of {s['model']}" if s.get("model") else "")
-               + (f" over {s['link']}" if isinstance(s.get("link"), str) else ""))
+               + (f" over {link}" if isinstance(link, str) else ""))
 
 
 def text(value: object) -> str:

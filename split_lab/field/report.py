@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from split_core.errors import SplitError, UsageError
+from split_core.errors import UsageError
 from split_core.files import write_whole
 from split_lab.field.page import page
 from split_lab.field.records import FieldRun
@@ -25,7 +25,7 @@ STAGES = ("wait", "head", "encode", "link", "queue", "decode", "tail", "reply", 
 
 def write_report(run: FieldRun, folder: Path) -> Path:
     """Write the folder; the path of its page. Raises UsageError where matplotlib is missing, before
-    anything is written, or where the folder cannot be written."""
+    anything is written, and what `files.cannot_write` makes of a folder that takes no file."""
     try:
         from split_lab.field.plots import plots
     except ImportError as e:
@@ -36,12 +36,9 @@ def write_report(run: FieldRun, folder: Path) -> Path:
              "link.csv": link_csv(run),
              "summary.json": json.dumps(summarize(run), indent=1, allow_nan=False) + "\n",
              "report.html": page(run, plots(run))}
-    try:
-        for name, text in files.items():
-            # What is no character (half a surrogate pair) must not cost the report.
-            write_whole(folder / name, text.encode("utf-8", "replace"))
-    except SplitError as e:
-        raise UsageError(f"cannot write the report to {folder}: {e}") from None
+    for name, text in files.items():
+        # What is no character (half a surrogate pair) must not cost the report.
+        write_whole(folder / name, text.encode("utf-8", "replace"))
     return folder / "report.html"
 
 

@@ -241,15 +241,17 @@ def test_init_refuses_flags_that_cannot_work(tmp_path, capfd, wrong, words):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("where, words", [("", "is a folder"), ("shut/agent.toml", "may not write"),
-                                          ("shut/new/agent.toml", "may not write")])
-def test_init_says_before_it_asks_that_it_cannot_write(tmp_path, capfd, monkeypatch, where, words):
+@pytest.mark.parametrize("where, code, words", [
+    ("", 64, "is a folder"), ("shut/agent.toml", 77, "may not write"),
+    ("shut/new/agent.toml", 77, "may not write")])
+def test_init_says_before_it_asks_that_it_cannot_write(tmp_path, capfd, monkeypatch, where, code,
+                                                       words):
     (tmp_path / "shut").mkdir()
     allowed = os.access                  # the tests may run as root, who may write everywhere
     monkeypatch.setattr(os, "access", lambda path, mode: "shut" not in str(path)
                         and allowed(path, mode))
     monkeypatch.setattr("sys.stdin", None)           # would break if anything were asked
-    assert edge_agent(["init", "-o", str(tmp_path / where)]) == 64
+    assert edge_agent(["init", "-o", str(tmp_path / where)]) == code
     assert words in capfd.readouterr().err
     assert not list((tmp_path / "shut").iterdir())
 

@@ -13,7 +13,7 @@ import pytest
 from cloud_side.cli import main as cloud_worker
 from cloud_side.deploy import Course, Order, signature_of
 from cloud_side.store import BundleStore
-from split_core.errors import BundleError, ConfigError
+from split_core.errors import BundleError, StorageFailed
 from split_core.model.bundle import open_bundle
 from tests.edge_agent.models.making import bundle_of
 from tests.support import tiny_models
@@ -205,7 +205,7 @@ def test_what_could_not_be_put_in_leaves_nothing(tmp_path, monkeypatch, failing)
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, failing, full)
-    with pytest.raises(ConfigError, match="cannot put m.* No space left"):
+    with pytest.raises(StorageFailed, match="cannot write .*store/m.* No space left"):
         store.put(bundle)
     assert not list(store.folder.iterdir())
 
@@ -219,3 +219,11 @@ def test_a_bundle_that_changes_while_it_is_copied_is_not_put_in(tmp_path, monkey
         with pytest.raises(BundleError, match="changed while it was copied"):
             store.put(one)
         assert not list(store.folder.iterdir())
+
+
+@pytest.mark.parametrize("data", [[], "swapped", {"state": ["swapped"]}, {"state": 7},
+                                  {"state": "fetching", "received_bytes": "much", "bytes": None},
+                                  {"state": "fetching", "received_bytes": 5, "bytes": 0}])
+def test_what_makes_no_sense_in_a_reply_is_left_out(course, data):
+    course.on_reply({"id": "d1", "status": "ok", "data": data})
+    assert course.state is None

@@ -203,3 +203,10 @@ def test_the_newest_event_is_first():
     assert fleet.events(4.0) == [
         {"device": "b", "ago_s": 1.0, "event": "late", "text": ""},
         {"device": "a", "ago_s": 3.0, "event": "plan", "text": "one"}]
+
+
+def test_a_clock_in_a_year_that_there_is_not_tells_no_start():
+    fleet = Fleet()
+    tell(fleet, "pi", "health", health(at="0000-01-01T00:00:00Z"), 1.0)
+    tell(fleet, "pi", "health", health(at="0000-01-01T00:00:10Z"), 2.0)
+    assert not fleet.twice("pi", 2.0) and one(fleet, 3.0)["reports"]

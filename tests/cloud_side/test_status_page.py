@@ -13,6 +13,7 @@ from cloud_side.web.config import StatusConfig
 from cloud_side.web.status import StatusPage
 from split_core.config import convert
 from split_core.errors import ConfigError
+from split_core.webserver import WebServer
 from split_core.wire.records import DeviceStatus, PlanRecord, dump
 from split_lab.field.colours import OUTCOME_COLOURS
 from tests.support import fleets
@@ -86,7 +87,7 @@ def test_settings_that_cannot_work(status, words):
 
 
 def page_of(watch: FakeWatch, port: int = 0) -> StatusPage:
-    return StatusPage(None, watch, StatusConfig(listen=f"127.0.0.1:{port}"))
+    return StatusPage(None, watch, WebServer(("127.0.0.1", port), {}))
 
 
 def test_what_is_served_besides():

@@ -131,3 +131,19 @@ def test_a_transfer_given_up_long_ago_is_forgotten(store):
     os.utime(old, (week_ago_s, week_ago_s))
     BundleStore(store.folder, 1000)
     assert new.exists() and not old.exists()
+
+
+def test_what_another_process_takes_away_meanwhile_is_just_not_there(store):
+    """`cloud-worker deploy` renames parts and evicts bundles in the same folder: a name that was
+    listed may lead nowhere when it is looked at."""
+    put(store, A, 400, 100)
+    gone, part = store.path(B), store.path(C).with_suffix(".part")
+    for name in (gone, part):
+        name.symlink_to(store.folder / "nowhere")
+    assert store.digests() == [A]
+    store.trim(keep=C)
+    assert store.digests() == [A], "400 bytes fit"
+    store.max_bytes = 100
+    store.trim(keep=C)
+    assert store.digests() == []
+    BundleStore(store.folder, 1000)

@@ -365,3 +365,31 @@ def test_a_bundle_that_leaves_memory_leaves_the_record(desk, tmp_path):
     desk.tail._get(desk.bundle.sha256)
     assert [p.bundle for p in desk.profiles.current] == [desk.bundle.id_hex]
     assert desk.profiles.missing == 0
+
+
+def test_a_bundle_in_use_is_marked_as_used_now_and_then_not_with_every_frame(desk, monkeypatch):
+    now_s, touched = [time.monotonic()], []
+    monkeypatch.setattr("cloud_side.tail.time.monotonic", lambda: now_s[0])
+    monkeypatch.setattr(BundleStore, "touch", lambda store, digest: touched.append(digest))
+    for passed_s, marks in ((0, 0), (599, 0), (2, 1), (1, 1), (598, 1), (2, 2), (1, 2)):
+        now_s[0] += passed_s
+        desk.tail._get(desk.bundle.sha256)
+        assert len(touched) == marks, f"after {passed_s} s more"
+
+
+def test_other_bounds_hold_from_the_next_frame_and_bundle_on(desk, tmp_path):
+    def reasons(jobs) -> list[m.Reason]:
+        turned = [desk.tail.offer(job, time.monotonic()) for job in jobs]
+        return [t.reason for t in turned if t is not None]
+
+    # No thread runs and nothing is known of how long they take: all of them wait.
+    jobs = [desk.job(i, rung="kl0.02") for i in range(4)]
+    assert reasons(jobs[:2]) == [m.Reason.SHED], "one may wait"
+    desk.tail.reconfigure(max_queue=3, max_loaded=1)
+    assert reasons(jobs[1:]) == [m.Reason.SHED], "three may"
+    (tmp_path / "other.tflite").write_bytes(tiny_models.state_model())
+    (tmp_path / "other").write_bytes(split_model(tmp_path / "other.tflite"))
+    other = open_bundle(tmp_path / "other")
+    desk.tail._store.path(other.sha256).write_bytes(other.path.read_bytes())
+    desk.tail._get(other.sha256)
+    assert [bundle for bundle, _ in desk.tail.glance(time.monotonic()).models] == [other.id_hex]

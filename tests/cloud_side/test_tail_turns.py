@@ -54,9 +54,3 @@ def test_an_idle_one_turns_when_it_is_poked():
         wait_until(lambda: tail.turns >= before + more, 5, "a turn")
     tail.stop()
     assert not tail.is_alive
-
-
-def test_other_bounds_hold_from_the_next_frame_on():
-    tail = make()
-    tail.reconfigure(max_queue=9, max_loaded=1)
-    assert tail._admission.max_queue == 9 and tail._max_loaded == 1

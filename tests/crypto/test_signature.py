@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 from split_core.crypto import signature as s
-from split_core.errors import BundleError, ConfigError
+from split_core.errors import BundleError, ConfigError, StorageFailed
 from tests.support.full_disk import at_most
 
 
@@ -140,7 +140,7 @@ def test_files_that_are_no_keys(signed, tmp_path):
 
 def test_a_key_that_could_not_be_written_is_not_in_the_way(tmp_path):
     key = tmp_path / "k.pem"
-    with at_most(10), pytest.raises(ConfigError, match=f"cannot write {key}: "):
+    with at_most(10), pytest.raises(StorageFailed, match=f"cannot write {key}: "):
         s.generate(key)
     assert not list(tmp_path.iterdir())
     assert s.generate(key).exists()

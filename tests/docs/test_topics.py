@@ -46,7 +46,7 @@ def test_results_are_documented_to_the_field(tmp_path):
     outputs = {n: np.zeros(s.shape, s.np_dtype)
                for n, s in zip(bundle.manifest.outputs, bundle.output_specs)}
     record = to_record(Answer(1, Outcome.LOCAL, "", "", 0.0, 1.0, False, 1, "raw", 1,
-                              outputs=outputs), bundle, top_k=1, raw_tensors=True)
+                              outputs=outputs), bundle, at="then", top_k=1, raw_tensors=True)
     sequence = read_sequence(np.zeros((1, 2, 3), np.float32), ("a", "b", "c"))
     found = detections([np.zeros((1, 1, 4)), np.zeros((1, 1)), np.ones((1, 1)), np.ones(1)], ())
     assert {"label", "index", "score", "box"} == set(found[0])

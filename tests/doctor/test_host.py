@@ -143,6 +143,14 @@ def test_a_state_folder_that_this_user_cannot_write_to(open_folder):
     assert first.state == "ok"
 
 
+def test_no_folder_above_the_state_folder_is_given_away(open_folder):
+    if os.geteuid():
+        pytest.skip("needs root, to become somebody else")
+    (found,) = as_nobody(lambda: host.check_state_dir(open_folder / "not/there"))
+    assert found["state"] == "fail" and "chown" not in found["remedy"]
+    assert f"sudo install -d -o nobody {open_folder / 'not/there'}," in found["remedy"]
+
+
 def test_a_state_folder_that_will_be_made(tmp_path):
     first, room = host.check_state_dir(tmp_path / "a/b")
     assert first.found.endswith("which will be made") and not (tmp_path / "a").exists()
@@ -273,3 +281,12 @@ def test_the_table_is_aligned_and_breaks_no_command():
     assert all(line.startswith(" " * 17) for line in lines if not line.startswith(("ok", "fail")))
     assert any(path in line for line in lines) and "\033" not in table
     assert "\033[31mfail\033[0m" in as_table([fail("a", "b", "c")], colours=True)
+
+
+def test_what_is_the_services_is_not_given_away(open_folder, monkeypatch):
+    if os.geteuid():
+        pytest.skip("needs root, to become somebody else")
+    monkeypatch.setattr(host, "_SERVICES", open_folder)
+    (open_folder / "edge-agent").mkdir(mode=0o700)
+    (found,) = as_nobody(lambda: host.check_state_dir(open_folder / "edge-agent"))
+    assert "chown" not in found["remedy"] and "with sudo" in found["remedy"]

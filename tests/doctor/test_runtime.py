@@ -159,3 +159,15 @@ def test_every_way_to_fail_has_a_remedy():
                  "runtime": Step(False, text), "bundle": Step(False, text)}
         for finding in judge(steps, None, "b", "model.bundle"):
             assert finding.state == "fail" and len(finding.remedy) > 20
+
+
+def test_an_error_of_several_lines_is_said_in_one_with_what_set_it_off():
+    try:
+        try:
+            raise ModuleNotFoundError("No module named 'numpy.core.x'")
+        except ImportError as e:
+            raise ImportError("Error importing numpy: you should not\n        be here") from e
+    except ImportError as e:
+        assert probe._said(e) == ("ImportError: Error importing numpy: you should not be here; because"
+                                  " of ModuleNotFoundError: No module named 'numpy.core.x'")
+    assert probe._said(SystemError()) == "SystemError"

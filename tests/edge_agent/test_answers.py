@@ -79,10 +79,10 @@ def answer(outputs=None, **more) -> Answer:
 def test_a_record_says_all_of_an_answer():
     spec = TensorSpec("y", (2,), "float32")
     outputs = {"y": np.array([0.25, 0.75], np.float32)}
-    record = to_record(answer(outputs), bundle("classification", (), spec), top_k=1,
+    record = to_record(answer(outputs), bundle("classification", (), spec), at="then", top_k=1,
                        raw_tensors=True)
     assert record == {
-        "frame_id": 7, "source": "door", "outcome": "remote", "reason": "", "late": False,
+        "frame_id": 7, "source": "door", "at": "then", "outcome": "remote", "reason": "", "late": False,
         "cut": 3, "rung": "q4", "plan_id": 2, "worker": "w", "payload_bytes": 99,
         "predicted_kl": None, "refined": None, "raced": False, "stages_ms": {"head": 1.235}, "total_ms": 12.346,
         "top": [{"index": 1, "label": None, "score": 0.75}],
@@ -93,12 +93,12 @@ def test_a_record_says_all_of_an_answer():
 
 def test_a_record_says_what_the_code_was_to_cost_and_whether_it_was_refined():
     record = to_record(answer(predicted_kl=0.01987654, refined=False), bundle("tensors", ()),
-                       top_k=1, raw_tensors=False)
+                       at="then", top_k=1, raw_tensors=False)
     assert (record["predicted_kl"], record["refined"]) == (0.01988, False)
 
 
 def test_a_frame_without_outputs_has_a_record_too():
-    record = to_record(answer(), bundle("classification", ()), top_k=5, raw_tensors=True)
+    record = to_record(answer(), bundle("classification", ()), at="then", top_k=5, raw_tensors=True)
     assert "top" not in record and "tensors" not in record
 
 
@@ -122,3 +122,10 @@ def test_outputs_that_are_no_detection_are_refused_in_one_line(outputs):
         outputs["b"] = np.zeros((2, 1, 4), np.float32)             # a batch of two
     with pytest.raises(BundleError, match="no detection"):
         read_answer(bundle("detection", (), *specs), good | outputs)
+
+
+def test_a_class_below_nought_has_no_label():
+    """Some detectors say -1 for what they are not sure of; the last label is not meant."""
+    found = detections([np.zeros((1, 1, 4)), np.full((1, 1), -1.0), np.ones((1, 1)), np.ones(1)],
+                       ("cat", "dog"))
+    assert [(o["index"], o["label"]) for o in found] == [(-1, None)]

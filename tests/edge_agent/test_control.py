@@ -73,7 +73,8 @@ def test_a_decision_becomes_the_plan_in_force():
     plan = world.plans.current
     assert (plan.cut, plan.rung.name, plan.coarsest.name, plan.worker) == (
         1, "kl0.02", "kl0.08", "w")
-    assert plan.plan_id > FIRST.plan_id and plan.reason == "the first"
+    assert plan.plan_id > FIRST.plan_id and plan.reason.startswith(
+        "the first; privacy: no cut before op 1; latency: the best of 7, 20")
     assert world.told == [(plan, ruling)] and world.controller.last is ruling
     # On the good scenario: 100 here, 40 of round trip, 50 there, and 2 ms for 2170 bytes.
     assert world.plans.expected_s == pytest.approx(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 from edge_agent.frames import Ledger, Outcome
+from split_core.wire.messages import U32_MAX
 
 
 def test_ids_rise_from_one():
@@ -45,3 +46,10 @@ def test_of_threads_that_race_to_end_a_frame_one_wins():
         t.join(10)
     assert sorted(won) == ids
     assert sum(ledger.counts.values()) == len(ids)
+
+
+def test_ids_fit_into_a_message_for_ever():
+    """At 100 frames a second they come round after 497 days."""
+    ledger = Ledger()
+    ledger._next_id = U32_MAX
+    assert [ledger.open() for _ in range(3)] == [U32_MAX, 1, 2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import threading
 
 import msgspec
@@ -171,3 +172,22 @@ def test_a_pipe_has_no_bound(made, tmp_path):
 def test_a_place_that_cannot_be(made, tmp_path):
     with pytest.raises(ConfigError, match="cannot write the journal"):
         made(tmp_path / "none" / "j")
+
+
+def test_a_file_that_cannot_be_begun_is_counted_and_tried_again(made, tmp_path):
+    """Of a process that has no descriptor left: it has one again later."""
+    path = tmp_path / "j"
+    journal = made(path, max_bytes=20)
+    journal.write({"i": 1})
+    journal.write({"i": 2})
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        journal.write({"i": 3})
+        journal.write({"i": 4})
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert journal.lost == 2
+    journal.write({"i": 5})
+    assert [e["i"] for e in lines(predecessor(path))] == [1, 2]
+    assert [e["i"] for e in lines(path)] == [5]

@@ -117,3 +117,9 @@ def test_probes_leave_nothing_behind(plans):
         assert plans.step(probe, 1e9, NOTHING) is not None
     assert (len(plans._beliefs), len(plans._ranges)) == (2, 2)
     assert plans.step(RANGED, 1e9, NOTHING) == asked, "the plan in force keeps its own"
+
+
+def test_two_that_work_side_by_side_give_no_id_twice(plans):
+    following = Plans(paper_bundle(), replace(RANGED, plan_id=plans.next_id()), plans)
+    ids = [plans.next_id(), following.next_id(), plans.next_id(), following.next_id()]
+    assert ids == [9, 10, 11, 12]

@@ -16,6 +16,7 @@ from edge_agent.sender import Sender
 from edge_agent.state import ExplicitState
 from edge_agent.workers import Workers
 from split_core.errors import MessageError
+from split_core.model.bundle import open_bundle
 from split_core.model.runner import Runner
 from split_core.wire import messages as m
 from split_core.wire.chunks import Message
@@ -252,3 +253,64 @@ def test_whether_a_flight_has_ended_and_that_it_leaves_is_one_step(bench):
         on_sent=lambda *args: owned.append(bench.sender.wake._is_owned()))
     bench.launch()
     assert owned == [True, True], "or a fallback that ends now gives up what was not yet sent"
+
+
+def changed(bundle, path):
+    """A bundle in a file of its own, and the same as it is known to who opened it there."""
+    path.write_bytes(bundle.path.read_bytes())
+    return open_bundle(path)
+
+
+def offered(bench) -> list[m.BlobPart]:
+    parts = [m.pull_blob_part(memoryview(o.make_body(0.0))) for o, bulk in bench.queued if bulk]
+    bench.queued.clear()
+    return parts
+
+
+def with_worker(bundle) -> Bench:
+    bench = Bench(bundle)
+    bench.sender.node.session = SimpleNamespace(
+        call_at=lambda when_s, fn: SimpleNamespace(cancel=lambda: None))
+    bench.sender.on_worker_status("w", dump(WorkerStatus("ready", "s")))
+    return bench
+
+
+def ask(bench: Bench) -> None:
+    request = m.push_blob_request(m.BlobRequest(bench.bundle.sha256, 0, 1 << 20))
+    bench.sender.on_message("w", Message(m.Kind.BLOB_REQUEST, memoryview(request), 0.0))
+
+
+def test_a_worker_is_offered_the_bundle_and_gets_it(bundle, tmp_path):
+    bench = with_worker(changed(bundle, tmp_path / "b"))
+    (offer,) = offered(bench)
+    assert (offer.digest, offer.data, offer.total_bytes) == (
+        bundle.sha256, b"", bundle.path.stat().st_size)
+    ask(bench)
+    assert b"".join(p.data for p in offered(bench)) == bundle.path.read_bytes()
+
+
+@pytest.mark.parametrize("become", ["another file", "nothing"])
+def test_a_file_that_was_replaced_is_no_longer_offered_nor_sent(bundle, tmp_path, become):
+    """The worker would find out by its digest alone, after all of it, and be offered it again."""
+    path = tmp_path / "b"
+    bench = with_worker(changed(bundle, path))
+    offered(bench)
+    path.unlink()
+    if become == "another file":
+        path.write_bytes(bytes(len(bundle.path.read_bytes())))
+    ask(bench)
+    assert [(p.total_bytes, bytes(p.data)) for p in offered(bench)] == [(0, b"")], "not held"
+    bench.sender._offered_s = -1e9
+    bench.sender.offer_bundle()
+    assert offered(bench) == []
+
+
+def test_parts_that_could_not_be_sent_do_not_keep_others_from_leaving(bundle, tmp_path):
+    bench = with_worker(changed(bundle, tmp_path / "b"))
+    bench.queued.clear()
+    ask(bench)
+    for outgoing, _ in list(bench.queued):
+        outgoing.on_refused()
+    bench.queued.clear()
+    ask(bench)
+    assert bench.queued, "the worker asks again"

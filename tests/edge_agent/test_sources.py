@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
+import sys
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +17,7 @@ from edge_agent.config import SourceConfig
 from edge_agent.sources import Pump, open_source
 from edge_agent.sources.stream import StreamSource, split_jpegs
 from edge_agent.sources.topic import TopicSource
-from split_core.errors import ConfigError, InputError
+from split_core.errors import ConfigError, InputError, SourceLost
 
 
 def jpeg(shade: int, size=(32, 24), **options) -> bytes:
@@ -79,6 +83,67 @@ def test_a_folder_is_read_in_order_with_its_bad_files(tmp_path):
 def test_a_folder_without_pictures_says_so(tmp_path):
     with pytest.raises(InputError, match="no pictures in"):
         list(open_source(SourceConfig(kind="folder", path=str(tmp_path))).frames())
+
+
+def test_a_path_that_cannot_be_read_says_why(tmp_path, monkeypatch):
+    missing = SourceConfig(kind="file", path=str(tmp_path / "x.jpg"))
+    with pytest.raises(InputError, match="x.jpg: No such file or directory; correct source.path"):
+        list(open_source(missing).frames())
+
+    def refused(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "listdir", refused)        # the tests may run as root
+    (tmp_path / "a.jpg").write_bytes(PICTURES[0])
+    with pytest.raises(InputError, match="Permission denied; .*let the user of this program"):
+        list(open_source(SourceConfig(kind="folder", path=str(tmp_path))).frames())
+
+
+class Picamera2:
+    """As much of picamera2's as the source calls; ``fails`` names the call that does."""
+
+    fails = ""
+    stopped = False
+
+    def __init__(self):
+        self._fail("open")
+
+    def _fail(self, call: str) -> None:
+        if call == self.fails:
+            raise IndexError("list index out of range") if call == "open" else (
+                RuntimeError("Failed to acquire camera: Device or resource busy"))
+
+    def create_video_configuration(self, **_) -> dict:
+        return {}
+
+    def configure(self, _) -> None:
+        pass
+
+    def start(self) -> None:
+        self._fail("start")
+
+    def capture_array(self, _) -> np.ndarray:
+        self._fail("capture")
+        return np.zeros((1, 1, 3), np.uint8)
+
+    def stop(self) -> None:
+        Picamera2.stopped = True
+
+
+@pytest.mark.parametrize("fails", ["open", "start", "capture", ""])
+def test_a_csi_camera_that_is_not_there_is_no_bug_of_ours(monkeypatch, fails):
+    monkeypatch.setitem(sys.modules, "picamera2", SimpleNamespace(Picamera2=Picamera2))
+    monkeypatch.setattr(Picamera2, "fails", fails)
+    monkeypatch.setattr(Picamera2, "stopped", False)
+    if not fails:
+        frames = open_source(SourceConfig(kind="csi")).frames()
+        assert [next(frames)[0], next(frames)[0]] == ["csi-0", "csi-1"]
+        frames.close()
+        assert Picamera2.stopped
+        return
+    with pytest.raises(SourceLost, match="is its ribbon cable in") as caught:
+        next(open_source(SourceConfig(kind="csi")).frames())
+    assert caught.value.exit_code == 74 and Picamera2.stopped is (fails != "open")
 
 
 def test_a_missing_camera_library_names_the_extra():
@@ -149,3 +214,20 @@ def test_a_source_that_fails_is_reported():
     pump.start()
     assert done.wait(5)
     assert str(failed[0]) == "camera gone"
+
+
+@pytest.mark.parametrize("raised, wanted", [
+    (OSError(errno.EIO, "Input/output error"), SourceLost), (ZeroDivisionError(), ZeroDivisionError)])
+def test_a_pipe_that_breaks_is_lost_and_a_bug_stays_one(raised, wanted):
+    class Breaking:
+        def frames(self):
+            raise raised
+            yield
+
+    failed, done = [], threading.Event()
+    pump = Pump(Breaking(), lambda *_: None, max_fps=lambda: 0, stopping=threading.Event(),
+                on_end=done.set, on_fatal=lambda e: (failed.append(e), done.set()))
+    pump.start()
+    assert done.wait(5)
+    assert type(failed[0]) is wanted
+    assert wanted is not SourceLost or "Input/output error" in str(failed[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from edge_agent.workers import Workers
+from edge_agent.workers import MAX_WORKERS, Workers
 from split_core.wire.records import WorkerStatus
 
 BUNDLE, OTHER = "aa" * 32, "bb" * 32
@@ -118,3 +118,21 @@ def test_one_that_is_not_trusted_is_never_chosen():
     workers.on_status("mine", ready("s", OTHER))
     assert workers.choose(BUNDLE) == "mine", "which is to be offered the bundle"
     assert Workers("device", wanted="theirs", trusted=()).choose(BUNDLE) is None
+
+
+def test_names_that_somebody_invents_do_not_fill_the_memory_nor_keep_out_who_is_named():
+    workers = Workers("device", trusted=("trusted",))
+    for i in range(2 * MAX_WORKERS):
+        workers.on_status(f"invented-{i}", ready("s", BUNDLE))
+    assert len(workers.holding(BUNDLE)) == MAX_WORKERS
+    workers.on_status("trusted", ready("s", BUNDLE))
+    assert workers.choose(BUNDLE) == "trusted" and workers.is_ready("invented-0")
+    workers.on_status("invented-0", ready("s2", BUNDLE))
+    assert workers.is_ready("invented-0"), "who is known may say more"
+    workers.on_cleared("invented-0")
+    workers.on_cleared("trusted")
+    workers.on_status("new", ready("s", BUNDLE))
+    assert workers.is_ready("new"), "there is room again"
+    workers.limit("wanted", None)
+    workers.on_status("wanted", ready("s", BUNDLE))
+    assert workers.choose(BUNDLE) == "wanted"

@@ -1,7 +1,8 @@
-"""Bundles that several integration tests use, made once."""
+"""Bundles that several integration tests use, made once; and the broker as it is shipped."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from split_lab.split import split_model
 from tests.support import tiny_models
 from tests.support.calibrated import calibrate_roughly
+from tests.support.secured import SecuredBroker, SecuredPool
 
 
 @dataclass(frozen=True)
@@ -55,3 +57,16 @@ def doubtful(tmp_path_factory) -> Made:
     made = _make(tmp_path_factory, "doubtful", tiny_models.camera_model())
     calibrate_roughly(made.model, made.bundle, 1, margin=1.0)
     return made
+
+
+@pytest.fixture
+def broker(tmp_path, names) -> Iterator[SecuredBroker]:
+    """With certificates and the shipped ACL, for the ``names`` of the test's file."""
+    with SecuredBroker(tmp_path, names) as running:
+        yield running
+
+
+@pytest.fixture
+def pool(broker) -> Iterator[SecuredPool]:
+    with SecuredPool(broker) as running:
+        yield running

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -89,3 +90,17 @@ def test_a_stream_on_standard_input_ends_the_agent_with_its_last_answer(rig, tmp
     wait_until(lambda: len(records(rig)) == 3, 5, "three answers")
     assert [r["frame_id"] for r in records(rig)] == [1, 2, 3]
     assert "event=stopped" in log
+
+
+@pytest.mark.parametrize("source, code, words", [
+    ('kind = "folder"\npath = "{}/empty"', 66, "no pictures in {}/empty (looked for"),
+    ('kind = "folder"\npath = "{}/gone"', 66, "cannot read {}/gone: No such file"),
+])
+def test_a_source_that_fails_is_one_line_in_the_journal(rig, tmp_path, source, code, words):
+    (tmp_path / "empty").mkdir()
+    process = start(tmp_path, rig, source.format(tmp_path) + '\n[service]\nlog_format = "journal"')
+    _, log = process.communicate(timeout=40)
+    assert process.returncode == code, log
+    lines = [line for line in log.splitlines() if re.match("<[0-4]>|[^<]", line)]
+    assert [words.format(tmp_path) in line for line in lines] == [True], log
+    assert lines[0].startswith("<3>event=ended why=")

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -17,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import paho.mqtt.client as mqtt
 import pytest
 from PIL import Image
 
@@ -149,6 +151,49 @@ def test_the_client_sends_a_picture_and_prints_the_answer(daemon, picture):
     best = result["top"][0]
     assert done.stdout == (f"{result['outcome']} in {result['total_ms']:.0f} ms:"
                            f" {best['label'] or best['index']}\n")
+
+
+def test_a_gateway_with_nothing_but_qos_0_and_mqtt_3_1_1_can_do_it_all(daemon, picture):
+    daemon.write()
+    daemon.start()
+    seen, subscribed = [], threading.Event()
+    gateway = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv311)
+    gateway.on_message = lambda client, userdata, m: seen.append((m.topic, m.qos, m.payload))
+    gateway.on_subscribe = lambda *_: subscribed.set()
+    gateway.connect("127.0.0.1", daemon._broker.port)
+    gateway.subscribe("si/v1/pi-door/up/#", 0)
+    gateway.loop_start()
+    try:
+        assert subscribed.wait(10)
+        gateway.publish("si/v1/pi-door/dn/frame", picture.read_bytes(), 0)
+        wait_until(lambda: any(t == UP + "result" for t, _, _ in seen), 20, "an answer")
+        command = b'{"id": "plc-1", "deadline_ms": 640}'
+        for _ in range(2):                       # its reply may be lost: again, with the same id
+            count = len(seen)
+            gateway.publish("si/v1/pi-door/dn/cmd/bounds", command, 0)
+            wait_until(lambda: any(t == UP + "reply/bounds" for t, _, _ in seen[count:]), 20,
+                       "a reply")
+    finally:
+        gateway.disconnect()
+        gateway.loop_stop()
+    replies = [payload for topic, _, payload in seen if topic == UP + "reply/bounds"]
+    assert len(replies) == 2 and replies[0] == replies[1]
+    assert json.loads(replies[0])["data"]["deadline_ms"] == 640
+    assert {qos for _, qos, _ in seen} == {0}
+    assert {UP + "status", UP + "info", UP + "plan"} <= {topic for topic, _, _ in seen}
+
+
+def test_a_retained_picture_is_no_new_one(daemon, picture):
+    """It would be answered at every connect, as if somebody had just taken it."""
+    frames = "si/v1/pi-door/dn/frame"
+    daemon.observer.publish(frames, picture.read_bytes(), retain=True)
+    daemon.observer.wait(lambda s: s.topic == frames, 10, "the broker's copy")
+    daemon.write()
+    daemon.start()
+    wait_until(lambda: "a retained picture" in daemon.log(), 10, "a word about it")
+    daemon.observer.publish(frames, b"no picture, but a new one")
+    assert daemon.wait("result")["outcome"] == "failed"
+    assert [s.record["frame_id"] for s in daemon.observer.on(UP + "result")] == [1]
 
 
 def test_the_client_is_as_short_as_is_said_and_needs_paho_alone():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -13,9 +12,8 @@ from edge_agent.frames import Outcome
 from split_core.wire import messages as m
 from split_core.wire.chunks import HEADER_BYTES, pull_chunk, push_chunks
 from tests.crypto.making import key, keys_file
-from tests.integration.test_security_system import answered_as_by_the_whole_model, fence, is_inbox
 from tests.support.rig import wait_until
-from tests.support.secured import SecuredBroker, SecuredPool
+from tests.support.secured import answered_as_by_the_whole_model, fence, is_inbox
 
 NAMES = "device door\ndevice gate\nworker w1\nworker w2"
 INBOX = "si/v1/_pool/w1/in/door"
@@ -23,15 +21,8 @@ _numbers = itertools.count(1)
 
 
 @pytest.fixture
-def broker(tmp_path) -> Iterator[SecuredBroker]:
-    with SecuredBroker(tmp_path, NAMES) as running:
-        yield running
-
-
-@pytest.fixture
-def pool(broker) -> Iterator[SecuredPool]:
-    with SecuredPool(broker) as running:
-        yield running
+def names() -> str:
+    return NAMES
 
 
 def keys(tmp_path, *lines: str):
@@ -60,7 +51,7 @@ def test_all_between_device_and_worker_is_sealed_and_works_as_before(pool, broke
         file = keys(tmp_path, f"fleet {key(1)}")
         pool.worker("w1", keys=file)
         agent = pool.device("door", camera.bundle, keys=file)
-        answered_as_by_the_whole_model(agent, camera.model)
+        answered_as_by_the_whole_model(agent, camera.model, 6)
         fence(auditor, auditor)
         inbox = [s.payload for s in auditor.seen if is_inbox(s.topic)]
     chunks = [pull_chunk(p) for p in inbox]

@@ -2,64 +2,27 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
-
-import numpy as np
 import pytest
 
-from edge_agent.frames import Outcome
-from split_core.model.runner import WholeModel
 from split_core.wire import messages as m
 from split_core.wire.chunks import pull_chunk
 from tests.support.rig import wait_until
-from tests.support.secured import FENCE, SecuredBroker, SecuredPool, User
-from tests.support.tiny_models import input_like
+from tests.support.secured import answered_as_by_the_whole_model, fence, is_inbox
 
 NAMES = "device door\ndevice gate\nworker w1\nworker w2\noperator anna\nviewer wall\nhome-assistant ha"
 FRAMES = 6
 # What somebody would subscribe to who wants to see pictures.
 CURIOUS = ("#", "si/v1/#", "si/v1/+/dn/in/+", "si/v1/_pool/+/in/+", "si/v1/_pool/w1/in/door",
            "$share/g/si/v1/_pool/+/in/+", "$share/g/si/v1/#")
-_fences = itertools.count(1)
 
 
 @pytest.fixture
-def broker(tmp_path) -> Iterator[SecuredBroker]:
-    with SecuredBroker(tmp_path, NAMES) as running:
-        yield running
-
-
-@pytest.fixture
-def pool(broker) -> Iterator[SecuredPool]:
-    with SecuredPool(broker) as running:
-        yield running
-
-
-def answered_as_by_the_whole_model(agent, model, frames: int = FRAMES) -> None:
-    whole, rng = WholeModel(model), np.random.default_rng(5)
-    for _ in range(frames):
-        inputs = {n: input_like(agent.bundle.specs[n], rng) for n in agent.bundle.manifest.inputs}
-        answer = agent.infer(inputs)
-        assert (answer.outcome, answer.reason) == (Outcome.REMOTE, "")
-        for name, array in zip(agent.bundle.manifest.outputs, whole.run(inputs.values()),
-                               strict=True):
-            assert answer.outputs[name].tobytes() == array.tobytes()
-
-
-def is_inbox(topic: str) -> bool:
-    return "/in/" in topic
+def names() -> str:
+    return NAMES
 
 
 def inbox_kinds(seen) -> set[m.Kind]:
     return {pull_chunk(s.payload).kind for s in seen if is_inbox(s.topic)}
-
-
-def fence(auditor: User, *users: User) -> None:
-    payload = f"fence {next(_fences)}".encode()
-    assert auditor.may_write(FENCE, payload)
-    for user in users:
-        user.wait_for(payload)
 
 
 def test_frames_are_answered_remotely_and_none_is_seen_by_operators(pool, broker, camera):
@@ -68,7 +31,7 @@ def test_frames_are_answered_remotely_and_none_is_seen_by_operators(pool, broker
           broker.user("gate", *CURIOUS) as gate, broker.user("w2", *CURIOUS) as other):
         pool.worker("w1")
         agent = pool.device("door", camera.bundle)
-        answered_as_by_the_whole_model(agent, camera.model)
+        answered_as_by_the_whole_model(agent, camera.model, FRAMES)
         wait_until(lambda: sum(s.topic == "si/v1/door/up/result" for s in auditor.seen) == FRAMES,
                    10, "the results on their topic")
         fence(auditor, auditor, operator, viewer, home, gate, other)

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from split_core.errors import ConfigError, LinkDown, PermissionRefused
 from split_core.session import BrokerOptions, TlsOptions, backoff
@@ -128,6 +129,19 @@ def test_a_wrong_certificate_of_the_broker(tmp_path, ca, server, words):
     found = trouble(broker_with(tmp_path, ca, ca.server("wrong", **server)),
                     TlsOptions(ca.file, mine.cert, mine.key))
     assert isinstance(found, ConfigError) and words in str(found)
+
+
+def test_a_devices_certificate_makes_no_broker(tmp_path, ca):
+    """Whoever copies a device's key and gets between cannot pose as the broker with it: it names
+    no host, and is for clients alone."""
+    mine, stolen = ca.client("door"), ca.client("gate")
+    found = trouble(broker_with(tmp_path, ca, stolen), TlsOptions(ca.file, mine.cert, mine.key))
+    assert isinstance(found, ConfigError)
+    named = ca.server("posing", usage=ExtendedKeyUsageOID.CLIENT_AUTH)
+    other = tmp_path / "other"
+    other.mkdir()
+    found = trouble(broker_with(other, ca, named), TlsOptions(ca.file, mine.cert, mine.key))
+    assert found is not None and "purpose" in str(found)
 
 
 def test_a_host_name_that_the_certificate_is_not_for(tmp_path, ca):

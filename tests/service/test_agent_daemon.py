@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import os
 import re
 import signal
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +16,7 @@ from PIL import Image
 
 from split_core.service.host import STATUS_S
 from split_lab.split import split_model
-from tests.service.fake_systemd import Service, service
+from tests.service.fake_systemd import service
 from tests.support import tiny_models
 from tests.support.rig import Rig, wait_until
 
@@ -61,19 +59,13 @@ class Files:
 
 
 @pytest.fixture
-def files(tmp_path) -> Files:
-    return Files(tmp_path)
+def program() -> str:
+    return "edge_agent.cli"
 
 
 @pytest.fixture
-def run(systemd, files, tmp_path) -> Iterator[Callable[..., Service]]:
-    with contextlib.ExitStack() as stack:
-        def start(*options: str, **more) -> Service:
-            return stack.enter_context(service(
-                systemd, tmp_path / "log", "edge_agent.cli", "run", "-c", str(files.config),
-                *options, **more))
-
-        yield start
+def files(tmp_path) -> Files:
+    return Files(tmp_path)
 
 
 def test_it_is_ready_with_its_model_and_no_broker_and_says_so(systemd, files, run):

@@ -48,9 +48,7 @@ def test_reloading_and_its_moment_are_one_datagram(tmp_path):
 
 @pytest.mark.parametrize("address", [None, "", "vsock:2:1234", "relative"])
 def test_nobody_is_told_where_nobody_listens(address, caplog):
-    notifier = Notifier(address)
-    assert not notifier.is_heard
-    say_everything(notifier)
+    say_everything(Notifier(address))
     assert not caplog.records
 
 
@@ -74,4 +72,5 @@ def test_the_address_is_the_environments(monkeypatch, systemd):
     Notifier.of_environment().ready()
     systemd.wait("READY")
     monkeypatch.delenv("NOTIFY_SOCKET")
-    assert not Notifier.of_environment().is_heard
+    Notifier.of_environment().stopping()
+    assert systemd.said("READY") and not systemd.said("STOPPING"), "without it nobody is told"

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from split_core.errors import BundleError, ConfigError
-from split_core.service.changed import changed_keys
+from split_core.settings.changed import changed_keys
 from split_core.service.notify import Notifier
 from split_core.service.reload import Reloader
 from cloud_side.config import RunConfig, StoreConfig, WorkerConfig, WorkerServiceConfig

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +11,7 @@ from cloud_side.store import BundleStore
 from split_core.model.bundle import open_bundle
 from split_core.service.host import STATUS_S
 from split_lab.split import split_model
-from tests.service.fake_systemd import Service, service
+from tests.service.fake_systemd import service
 from tests.support import tiny_models
 from tests.support.brokers import Mosquitto
 
@@ -40,19 +37,13 @@ class Files:
 
 
 @pytest.fixture
-def files(tmp_path) -> Files:
-    return Files(tmp_path)
+def program() -> str:
+    return "cloud_side.cli"
 
 
 @pytest.fixture
-def run(systemd, files, tmp_path) -> Iterator[Callable[..., Service]]:
-    with contextlib.ExitStack() as stack:
-        def start(*options: str, **more) -> Service:
-            return stack.enter_context(service(
-                systemd, tmp_path / "log", "cloud_side.cli", "run", "-c", str(files.config),
-                *options, **more))
-
-        yield start
+def files(tmp_path) -> Files:
+    return Files(tmp_path)
 
 
 def test_it_is_ready_when_what_it_holds_is_loaded_whatever_the_broker_does(systemd, files, run):

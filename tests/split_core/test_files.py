@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import threading
@@ -9,8 +10,8 @@ import threading
 import pytest
 
 from split_core import files
-from split_core.errors import ConfigError, SplitError
-from split_core.files import write_whole
+from split_core.errors import StorageFailed, UsageError
+from split_core.files import cannot_write, check_place, write_whole
 
 
 def names(folder):
@@ -35,6 +36,23 @@ def test_who_reads_the_old_one_goes_on_reading_it(tmp_path):
         write_whole(path, b"new")
         assert first + file.read() == b"old" * 1000
     assert path.read_bytes() == b"new"
+
+
+def test_a_place_is_looked_at_and_left_as_it_is(tmp_path):
+    path = tmp_path / "deep" / "x"
+    check_place(path)
+    assert names(path.parent) == []
+    path.write_bytes(b"old")
+    check_place(path)
+    assert names(path.parent) == ["x"] and path.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("place", ["file/x", "folder"])
+def test_a_place_that_takes_no_file_is_told_before(tmp_path, place):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UsageError, match=f"cannot write .*{place}"):
+        check_place(tmp_path / place)
 
 
 def test_nobody_ever_sees_a_part_of_it(tmp_path):
@@ -65,16 +83,28 @@ def test_a_failure_leaves_the_old_file_and_says_which(tmp_path, monkeypatch, fai
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, failing, full)
-    with pytest.raises(ConfigError, match="No space left") as caught:
-        write_whole(path, b"new", durable=True, wrong=ConfigError)
+    with pytest.raises(StorageFailed, match="No space left") as caught:
+        write_whole(path, b"new", durable=True)
     assert str(path) in str(caught.value)
     assert path.read_bytes() == b"old" and names(tmp_path) == ["x"]
 
 
 def test_a_place_that_cannot_be_is_a_fault_that_names_it(tmp_path):
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(SplitError, match="cannot write .*file/x"):
+    with pytest.raises(UsageError, match="cannot write .*file/x"):
         write_whole(tmp_path / "file" / "x", b"new")
+
+
+@pytest.mark.parametrize("number, code", [
+    *((n, 74) for n in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG,
+                        errno.ENODEV)),
+    (errno.EACCES, 77), (errno.EPERM, 77),
+    (errno.ENOENT, 64), (errno.ENOTDIR, 64), (errno.EISDIR, 64), (errno.ENAMETOOLONG, 64)])
+def test_who_is_at_fault_follows_from_the_cause(number, code):
+    error = cannot_write("/srv/x", OSError(number, os.strerror(number)))
+    assert error.exit_code == code
+    assert str(error).startswith(f"cannot write /srv/x: {os.strerror(number)}")
+    assert "; " in str(error) or code == 64, "what to do about it"
 
 
 def test_durable_bytes_are_on_the_disk_before_the_name_and_the_name_after(tmp_path, monkeypatch):

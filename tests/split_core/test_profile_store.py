@@ -9,9 +9,10 @@ import msgspec
 import pytest
 
 from split_core.cost.profile import Profile, Timing
-from split_core.cost.store import ProfileStore, default_state_dir
-from split_core.errors import ConfigError
+from split_core.cost.store import ProfileStore
+from split_core.errors import ConfigError, StorageFailed, UsageError
 from split_core.model.bundle import open_bundle
+from split_core.settings.places import default_state_dir
 from split_lab.split import split_model
 from tests.support import tiny_models
 
@@ -66,7 +67,7 @@ def test_a_write_that_fails_leaves_the_old_one(tmp_path, bundle, profile, monkey
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("split_core.files.os.replace", full)
-    with pytest.raises(ConfigError, match="No space left"):
+    with pytest.raises(StorageFailed, match="No space left"):
         store.save(msgspec.structs.replace(profile, whole_s=9.0))
     monkeypatch.undo()
     assert store.load(bundle, "pi", "litert", 2) == profile
@@ -75,7 +76,7 @@ def test_a_write_that_fails_leaves_the_old_one(tmp_path, bundle, profile, monkey
 
 def test_a_state_folder_that_is_a_file_says_so(tmp_path, profile):
     (tmp_path / "state").write_text("")
-    with pytest.raises(ConfigError, match="cannot write"):
+    with pytest.raises(UsageError, match="cannot write"):
         ProfileStore(tmp_path / "state").save(profile)
 
 

@@ -45,10 +45,11 @@ class Authority:
         self.file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
     def server(self, name: str = "server", *, hosts: tuple[str, ...] = ("127.0.0.1", "localhost"),
-               from_days: float = -1, to_days: float = 2) -> Certificate:
+               from_days: float = -1, to_days: float = 2,
+               usage=ExtendedKeyUsageOID.SERVER_AUTH) -> Certificate:
         """A broker's certificate, valid from and to so many days from now."""
         names = [_general(host) for host in hosts]
-        return self._sign(name, hosts[0], ExtendedKeyUsageOID.SERVER_AUTH, from_days, to_days,
+        return self._sign(name, hosts[0], usage, from_days, to_days,
                           x509.SubjectAlternativeName(names))
 
     def client(self, user: str, *, from_days: float = -1, to_days: float = 2) -> Certificate:

@@ -11,16 +11,21 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig, FrameConfig, ModelConfig, PlanConfig
+from edge_agent.frames import Outcome
 from split_core.config import BrokerConfig
 from split_core.crypto.config import SealConfig
+from split_core.model.runner import WholeModel
 from split_core.session import BrokerOptions, Publication, Session, TlsOptions
 from split_core.wire.topics import Topics
 from tests.support.authority import Authority
 from tests.support.brokers import Mosquitto
 from tests.support.observer import Seen
 from tests.support.rig import READY_TIMEOUT_S, WorkerProcess, wait_until
+from tests.support.tiny_models import input_like
 
 SHIPPED = Path(__file__).resolve().parents[2] / "integrations/mosquitto"
 _TIMEOUT_S = 15.0
@@ -182,3 +187,27 @@ class SecuredPool:
         if ready:
             wait_until(lambda: agent.missing() is None, READY_TIMEOUT_S, "a worker with the bundle")
         return agent
+
+
+def is_inbox(topic: str) -> bool:
+    return "/in/" in topic
+
+
+def fence(auditor: User, *users: User) -> None:
+    """Until all that was under way before has come."""
+    payload = f"fence {next(_numbers)}".encode()
+    assert auditor.may_write(FENCE, payload)
+    for user in users:
+        user.wait_for(payload)
+
+
+def answered_as_by_the_whole_model(agent: EdgeAgent, model: Path, frames: int) -> None:
+    """Every frame remotely, every output bit by bit."""
+    whole, rng = WholeModel(model), np.random.default_rng(5)
+    for _ in range(frames):
+        inputs = {n: input_like(agent.bundle.specs[n], rng) for n in agent.bundle.manifest.inputs}
+        answer = agent.infer(inputs)
+        assert (answer.outcome, answer.reason) == (Outcome.REMOTE, "")
+        for name, array in zip(agent.bundle.manifest.outputs, whole.run(inputs.values()),
+                               strict=True):
+            assert answer.outputs[name].tobytes() == array.tobytes()

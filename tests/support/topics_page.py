@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -27,6 +28,24 @@ def rows(title: str) -> list[list[str]]:
 def fields(title: str) -> set[str]:
     """The names in the first column of a section's table."""
     return {name for cells in rows(title) for name in re.findall(r"`(\w+)`", cells[0])}
+
+
+@dataclass(frozen=True, slots=True)
+class TopicRow:
+    """A row of the table of topics."""
+
+    topic: str
+    retained: bool
+    qos: int
+    writer: str
+
+
+def topic_rows() -> list[TopicRow]:
+    """The table of topics; QoS 0 where it says none."""
+    found = re.findall(r"^\| `((?:\{root\}|homeassistant)/[^`]*)` \| (.*?) ?\| (.*?) \|", PAGE, re.M)
+    assert len(found) > 12
+    return [TopicRow(topic, "R" in how.split(",")[0], int((re.findall(r"Q(\d)", how) or ["0"])[0]),
+                     writer) for topic, how, writer in found]
 
 
 def topic_filters(root: str, device: str = r"[^/]+") -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 
 import pytest
 
@@ -186,3 +187,24 @@ def test_random_loss_never_delivers_a_damaged_message():
                 assert bytes(message.body) == body
                 delivered += 1
     assert 100 < delivered < 300
+
+
+def test_senders_that_somebody_invents_are_bounded_in_number():
+    reassembler = c.Reassembler()
+    first = next(c.push_chunks(Kind.FRAME, 1, bytes(100), c.HEADER_BYTES + 1))
+    for i in range(c.MAX_SENDERS):
+        assert reassembler.push(f"s{i}", first, 0.0) is None
+    with pytest.raises(MessageError, match=f"{c.MAX_SENDERS} senders"):
+        reassembler.push("one more", first, 0.0)
+    whole = next(c.push_chunks(Kind.FRAME, 1, b"all of it", 1000))
+    assert bytes(reassembler.push("one more", whole, 0.0).body) == b"all of it"
+    reassembler.sweep(c.PARTIAL_TIMEOUT_S + 1)
+    assert reassembler.push("one more", first, 0.0) is None
+
+
+def test_of_the_first_chunk_nothing_is_held_but_its_bytes():
+    """The publication that brought it would be a second copy, of up to 64 kB a sender."""
+    reassembler, publication = c.Reassembler(), next(c.push_chunks(Kind.FRAME, 1, bytes(100), 60))
+    before = sys.getrefcount(publication)
+    reassembler.push("a", publication, 0.0)
+    assert sys.getrefcount(publication) == before

@@ -115,3 +115,9 @@ def test_a_long_detail_is_cut_between_characters():
 
 def test_times_are_clamped_to_what_fits():
     assert [m.clamp_us(s) for s in (-1.0, 0.0, 1.5e-6, 1.0, 1e9)] == [0, 0, 2, 1_000_000, 2**32 - 1]
+
+
+def test_a_detail_that_is_no_text_is_sent_as_far_as_it_is():
+    """Names of files come into messages, and may hold any bytes."""
+    refusal = m.Refusal(1, 2, m.Reason.FAILED, 0, "no file b\udcffd")
+    assert m.pull_refusal(memoryview(m.push_refusal(refusal))).detail == "no file b?d"

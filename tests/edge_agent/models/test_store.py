@@ -118,3 +118,12 @@ def test_room_is_looked_for_before_anything_is_fetched(store, monkeypatch):
     free(needed - PART_BYTES - 1)
     with pytest.raises(NoSpace):
         store.fetch(SHA256, len(DATA))
+
+
+def test_what_cannot_be_thrown_away_stays_and_harms_nothing(store, caplog):
+    """A card that has become read-only: the agent has to start all the same."""
+    fill(store, "a" * 64, "c" * 64)
+    store.path("b" * 64).mkdir()              # no file, so that not even root can unlink it
+    store.prune(frozenset({"a" * 64}))
+    assert names(store) == [f"{'a' * 64}.tflite", f"{'b' * 64}.tflite"]
+    assert "event=model-not-removed" in caplog.text

@@ -81,12 +81,25 @@ def what(decision: Decision) -> tuple[int, str, str | None, bool]:
 
 def test_the_first_is_the_best():
     decision = decided(scores(AT_MIDDLE_RACED), current=None)
-    assert (decision.switched, decision.reason) == (True, "the first")
+    mean_ms = decision.chosen.costs["mean_ms"]
+    assert (decision.switched, decision.reason) == (
+        True, f"the first; scores: the best of 7, {mean_ms:.0f} ms predicted")
     assert what(decision) == (1, "kl0.02", "w", True)
     assert decision.current == Current(1, "kl0.02", "w", True, 100.0, 1.0)
 
 
-def test_of_equals_always_the_same():
+def test_the_first_says_which_limits_left_it():
+    only = decided(scores(AT_HERE), Forbids(tuple(range(6)), (0.0,) * 7), current=None)
+    assert only.reason == f"the first; {only.limits[0]}", "nothing was left to choose from"
+    some = decided(scores(AT_HERE), Forbids((0,), (0.0,) * 7), current=None)
+    assert some.reason.startswith(f"the first; {some.limits[0]}; scores: the best of 6, ")
+
+
+def test_the_first_without_a_worker_or_a_link_says_so():
+    down = msgspec.structs.replace(NOW, link_up=False)
+    assert decided(Latency(), current=None, now=down).reason == "the first; link: down"
+    alone = decide(state(workers=()), candidates_of(OPTIONS, ()), None, Rules(Latency()))
+    assert alone.reason == "the first; workers: none that holds the bundle"
     assert what(decided(Scores((1.0,) * 7), current=None)) == (0, "jpeg90", "w", False)
 
 
@@ -271,7 +284,8 @@ def test_a_decision_over_hundreds_is_the_least_of_the_allowed():
 def test_the_planner_holds_what_it_decided():
     planner = Planner(OPTIONS, Rules(scores(AT_MIDDLE)))
     first = planner.rule(NOW)
-    assert first.decision.reason == "the first" and planner.current == first.decision.current
+    assert first.decision.reason.startswith("the first; ")
+    assert planner.current == first.decision.current
     again = planner.rule(msgspec.structs.replace(NOW, now_s=101.0))
     assert again.decision.reason == "still the best" and again.candidates is first.candidates
     assert planner.option(again.decision.chosen) == OPTIONS[1]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from edge_agent.sensors import Health, merge
@@ -22,14 +20,6 @@ def test_a_later_reading_overrides_only_what_it_knows():
 def test_false_and_zero_are_known():
     health = merge([Health.of("a", mains=True, load1=3.0), Health.of("b", mains=False, load1=0.0)])
     assert (health.mains, health.load1) == (False, 0.0)
-
-
-def test_a_record_leaves_out_what_is_unknown():
-    health = Health.of("BAT0", battery_ratio=2 / 3, mains=False)
-    assert health.as_record() == {"battery_ratio": 0.6667, "mains": False,
-                                  "sources": {"battery_ratio": "BAT0", "mains": "BAT0"}}
-    assert Health().as_record() == {}
-    json.dumps(health.as_record())
 
 
 @pytest.mark.parametrize(("name", "value"), [

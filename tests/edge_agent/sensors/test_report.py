@@ -13,11 +13,13 @@ from edge_agent.sensors.report import MAX_REPORT_BYTES, parse_report
 from edge_agent.sensors.topic import TopicReports
 from split_core.errors import MessageError
 
+from .making import known
+
 
 def parse(**report) -> dict:
-    record = parse_report(json.dumps(report).encode(), "board").as_record()
-    assert set(record.pop("sources", {}).values()) <= {"board"}
-    return record
+    reading = parse_report(json.dumps(report).encode(), "board")
+    assert set(reading.sources.values()) <= {"board"}
+    return known(reading)
 
 
 def test_a_whole_report():

@@ -1,0 +1,101 @@
+"""What is left of an agent's parts when they end, and what ends with none of them begun. No broker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import weakref
+from collections.abc import Iterator
+
+import msgspec
+import numpy as np
+import pytest
+from PIL import Image
+
+from edge_agent.agent import EdgeAgent
+from edge_agent.config import AgentConfig, ModelConfig, PlanConfig, ResultConfig, SourceConfig
+from edge_agent.daemon import run_agent
+from edge_agent.frames import Outcome
+from edge_agent.machine import Machine
+from split_core.model.bundle import open_bundle
+from split_lab.split import split_model
+from tests.support import tiny_models
+from tests.support.tiny_models import input_like
+
+
+class Watched(Machine):
+    """The board, and whether the interpreters that it has made are still there."""
+
+    def __init__(self):
+        self.runners = []
+
+    def runner(self, bundle, config):
+        made = super().runner(bundle, config)
+        self.runners.append(weakref.ref(made))
+        return made
+
+
+@pytest.fixture
+def bundles(tmp_path) -> list[str]:
+    made = []
+    for seed in (1, 2):
+        (tmp_path / "m.tflite").write_bytes(tiny_models.skip_model(seed))
+        path = tmp_path / f"{seed}.split.tflite"
+        path.write_bytes(split_model(tmp_path / "m.tflite"))
+        made.append(str(path))
+    return made
+
+
+def config_of(bundle: str, tmp_path, **more) -> AgentConfig:
+    last_cut = open_bundle(bundle).last_cut
+    return AgentConfig(model=ModelConfig(bundle), id="device", plan=PlanConfig(cut=last_cut),
+                       state_dir=str(tmp_path / "state"), **more)
+
+
+@contextlib.contextmanager
+def without_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def test_one_that_never_started_can_be_stopped(bundles, tmp_path):
+    EdgeAgent(config_of(bundles[0], tmp_path)).stop()
+
+
+def test_a_model_that_was_replaced_is_out_of_memory_at_once(bundles, tmp_path):
+    """And not when the collector of cycles comes by, which in a quiet process is hours later."""
+    machine = Watched()
+    agent = EdgeAgent(config_of(bundles[0], tmp_path), ephemeral=True, machine=machine)
+    agent.set_local()
+    with agent, without_collector():
+        for bundle in bundles[::-1] * 3:
+            agent.reconfigure(config_of(bundle, tmp_path))
+            image = input_like(agent.bundle.specs["image"], np.random.default_rng(1))
+            assert agent.infer(image).outcome is Outcome.LOCAL
+            assert [r() is not None for r in machine.runners] == (
+                [False] * (len(machine.runners) - 1) + [True])
+    assert len(machine.runners) == 7
+
+
+def test_pictures_whose_names_are_no_text_are_answered_as_any_other(bundles, tmp_path):
+    """Names of files are bytes. One that is no picture fails alone, whatever it is called."""
+    folder = os.fsencode(tmp_path / "pictures")
+    os.mkdir(folder)
+    for name in (b"a\xff.png", b"b\xff.png"):
+        with open(os.path.join(folder, name), "wb") as file:
+            if name.startswith(b"b"):
+                Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(file, "PNG")
+            else:
+                file.write(b"no picture")
+    journal = tmp_path / "journal"
+    run_agent(config_of(bundles[0], tmp_path, result=ResultConfig(journal=str(journal)),
+                        source=SourceConfig(kind="folder", path=os.fsdecode(folder))))
+    records = [msgspec.json.decode(line) for line in journal.read_bytes().splitlines()]
+    found = {r["source"].rpartition("/")[2]: r["outcome"] for r in records}
+    assert found["a?.png"] == "failed" and "b?.png" in found

@@ -1,0 +1,65 @@
+"""A node that runs is said to run, whatever else was said in its name meanwhile."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from split_core import node as node_module
+from split_core.node import Node
+from split_core.session import BrokerOptions
+from split_core.wire.records import DeviceStatus, dump
+from split_core.wire.topics import Topics
+from tests.support.brokers import Mosquitto
+from tests.support.observer import Observer
+
+SOON_S = 20.0
+STATUS = "si/v1/pi-door/up/status"
+
+
+@pytest.fixture
+def node(tmp_path, monkeypatch):
+    """A device's, that would say what it is a hundred times sooner than usual."""
+    monkeypatch.setattr(node_module, "_SWEEP_S", 0.1)
+    monkeypatch.setattr(node_module, "_STATUS_S", 0.6)
+    topics = Topics("si/v1")
+    with Mosquitto(tmp_path) as broker:
+        node = Node(BrokerOptions.from_url(broker.url), topics, node_id="pi-door",
+                    status_topic=STATUS, inbox_filter="si/v1/pi-door/dn/in/+",
+                    status_of=DeviceStatus, on_message=lambda sender, message: None)
+        node.start()
+        yield broker, node
+        node.stop()
+
+
+@pytest.mark.parametrize("state", ["stopped", "lost"])
+def test_what_a_twin_or_an_old_will_left_behind_is_put_right(node, state):
+    broker, node = node
+    watcher = Observer(broker.url, STATUS).start()
+    try:
+        watcher.wait(lambda seen: seen.record.get("session") == node.session_hex, SOON_S, "itself")
+        watcher.publish(STATUS, dump(DeviceStatus(state, "0" * 16)), retain=True)
+        wrong = watcher.wait(lambda seen: seen.record.get("session") == "0" * 16, SOON_S, "the other")
+        watcher.wait(lambda seen: seen.record == {"state": "ready", "session": node.session_hex},
+                     SOON_S, "itself again", after_s=wrong.seen_s)
+        late = Observer(broker.url, STATUS).start()
+        try:
+            first = late.wait(lambda seen: seen.retain, SOON_S, "what is kept")
+            assert first.record["session"] == node.session_hex
+        finally:
+            late.stop()
+    finally:
+        watcher.stop()
+
+
+def test_a_node_that_was_stopped_says_nothing_more(node):
+    broker, node = node
+    watcher = Observer(broker.url, STATUS).start()
+    try:
+        node.stop()
+        watcher.wait(lambda seen: seen.record.get("state") == "stopped", SOON_S, "its goodbye")
+        time.sleep(1.5)                   # more than twice the time after which it would
+        assert watcher.seen[-1].record["state"] == "stopped"
+    finally:
+        watcher.stop()
