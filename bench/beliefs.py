@@ -21,9 +21,9 @@ import msgspec
 import numpy as np
 
 from bench import cells, rig
-from edge_agent import step
 from edge_agent.belief import beliefs, transfers
 from edge_agent.belief.transfers import Ended, Memory, Transfers, TwoMemories
+from edge_agent.control import step
 from edge_agent.frames import Plan
 from edge_agent.planner import predict
 from edge_agent.planner.decide import Rules

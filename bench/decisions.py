@@ -14,12 +14,12 @@ from pathlib import Path
 
 from bench import rig
 from edge_agent.belief.beliefs import Beliefs, Outlook
+from edge_agent.control.plans import Plans
 from edge_agent.frames import Plan
+from edge_agent.inference.segment_times import SegmentTimes
 from edge_agent.planner.candidates import Option, options_of
 from edge_agent.planner.planner import Planner
-from edge_agent.plans import Plans
 from edge_agent.policies.config import CostConfig, PolicyConfig, rules_of
-from edge_agent.segment_times import SegmentTimes
 from split_core.model.bundle import Bundle, open_bundle
 from split_core.wire.rungs import Rung
 from split_lab.field.trial import plan_of

@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable
 
 from cloud_side.config import WorkerConfig
-from cloud_side.frame_log import FrameLog
-from cloud_side.observing import WorkerObserver
-from cloud_side.tracing import tracing_parts
+from cloud_side.observers.base import WorkerObserver
+from cloud_side.observers.frame_log import FrameLog
+from cloud_side.observers.tracing import tracing_parts
 from cloud_side.web.status import status_parts
 from cloud_side.worker import CloudWorker
 from split_core import logs

@@ -15,7 +15,7 @@ from cloud_side.admission import Admission, Job, Turned
 from cloud_side.bases import Base
 from cloud_side.blobs_out import BlobsOut
 from cloud_side.config import WorkerConfig
-from cloud_side.observing import WorkerGlance, WorkerObserver, WorkerObservers
+from cloud_side.observers.base import WorkerGlance, WorkerObserver, WorkerObservers
 from cloud_side.profiles import BundleProfiles
 from cloud_side.reports import Reports
 from cloud_side.settings import changes

@@ -17,18 +17,18 @@ from collections.abc import Callable
 
 import numpy as np
 
-from edge_agent.adaptation import Adaptation
 from edge_agent.config import AgentConfig, parse_rung
+from edge_agent.control.adaptation import Adaptation
 from edge_agent.deployment import Deployment
 from edge_agent.deployments import Deployments
-from edge_agent.endings import Endings
 from edge_agent.frames import Answer, FrameInput, Ledger, Outcome, Plan
-from edge_agent.head import HeadThread
+from edge_agent.inference.head import HeadThread
 from edge_agent.machine import Machine
-from edge_agent.observing import Observer, Observers
+from edge_agent.observers.base import Observer, Observers
 from edge_agent.planner.planner import Ruling
-from edge_agent.result_topic import fill
-from edge_agent.results import ResultPublisher
+from edge_agent.results.endings import Endings
+from edge_agent.results.publisher import ResultPublisher
+from edge_agent.results.topic import fill
 from edge_agent.settings import changes
 from split_core.errors import ConfigError, SplitError
 from split_core.model.bundle import Bundle, open_bundle

@@ -21,7 +21,7 @@ from msgspec import UNSET, UnsetType
 
 from edge_agent.models.updater import ModelCommand, ModelStep
 from edge_agent.remote import commands, events
-from edge_agent.result_record import ResultRecord
+from edge_agent.results.record import ResultRecord
 from split_core.cost.profile import Profile, WorkerProfiles
 from split_core.version import VERSION
 from split_core.wire.records import (

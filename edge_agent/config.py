@@ -9,7 +9,7 @@ import msgspec
 from edge_agent.models.config import UpdatesConfig
 from edge_agent.policies.config import CostConfig, EnergyConfig, PolicyConfig, check_energy
 from edge_agent.remote.config import CommandsConfig, HealthConfig, HomeAssistantConfig
-from edge_agent.result_topic import check_template
+from edge_agent.results.topic import check_template
 from edge_agent.sensors.config import SensorsConfig
 from split_core.config import BrokerConfig, host_name
 from split_core.crypto.config import SealConfig

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig
-from edge_agent.frame_log import FrameLog
-from edge_agent.observing import Observer
-from edge_agent.recent import Recent
+from edge_agent.observers.frame_log import FrameLog
+from edge_agent.observers.base import Observer
+from edge_agent.observers.recent import Recent
 from edge_agent.remote.desk import Desk
 from edge_agent.sources import Pump, open_source
-from edge_agent.status_line import status_line
+from edge_agent.observers.status_line import status_line
 from split_core import logs
 from split_core.errors import InputError, SplitError
 from split_core.service.host import Host, enter_parts
@@ -123,11 +123,11 @@ def _observability(agent: EdgeAgent) -> list[Observer]:
     """Metrics and traces as configured. What is off is not even loaded: memory is short here."""
     parts: list[Observer] = []
     if agent.config.metrics.listen:
-        from edge_agent.metrics import metrics_parts
+        from edge_agent.observers.metrics import metrics_parts
 
         parts += metrics_parts(agent, agent.config)
     if agent.config.trace.sample:
-        from edge_agent.tracing import tracing_parts
+        from edge_agent.observers.tracing import tracing_parts
 
         parts += tracing_parts(agent, agent.config)
     return parts

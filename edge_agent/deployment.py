@@ -16,22 +16,22 @@ from typing import Protocol
 
 import numpy as np
 
-from edge_agent.adaptation import Adaptation
 from edge_agent.belief.beliefs import MESSAGE_BYTES
 from edge_agent.config import AgentConfig
-from edge_agent.flights import Flight
+from edge_agent.control.adaptation import Adaptation
+from edge_agent.control.plans import Plans
 from edge_agent.frames import Answer, FrameInput, Ledger, Outcome, Plan
-from edge_agent.gate import Gate
-from edge_agent.head import HeadThread
+from edge_agent.inference.flights import Flight
+from edge_agent.inference.gate import Gate
+from edge_agent.inference.head import HeadThread
+from edge_agent.inference.segment_times import SegmentTimes
+from edge_agent.inference.sender import Sender
+from edge_agent.inference.state import ExplicitState
+from edge_agent.inference.workers import Workers
 from edge_agent.inputs import model_inputs
 from edge_agent.machine import Machine
 from edge_agent.planner.candidates import options_of
 from edge_agent.planner.planner import Ruling
-from edge_agent.plans import Plans
-from edge_agent.segment_times import SegmentTimes
-from edge_agent.sender import Sender
-from edge_agent.state import ExplicitState
-from edge_agent.workers import Workers
 from split_core.cost.profile import WorkerProfiles
 from split_core.errors import ConfigError, SplitError
 from split_core.model.bundle import Bundle

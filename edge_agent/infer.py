@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from edge_agent.agent import EdgeAgent
-from edge_agent.answers import to_record
 from edge_agent.config import AgentConfig, FrameConfig, ModelConfig, PlanConfig
 from edge_agent.frames import Outcome
+from edge_agent.results.answers import to_record
 from edge_agent.wall_clock import rfc3339
 from split_core.config import BrokerConfig
 from split_core.crypto.config import SealConfig

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from edge_agent.config import AgentConfig
-from edge_agent.encoder import Encoder
-from edge_agent.profiles import device_profile, refresh
-from edge_agent.segment_times import SegmentTimes
+from edge_agent.control.profiles import device_profile, refresh
+from edge_agent.inference.encoder import Encoder
+from edge_agent.inference.segment_times import SegmentTimes
 from split_core.cost.profile import Profile
 from split_core.model.bundle import Bundle
 from split_core.model.runner import Runner

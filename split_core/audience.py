@@ -17,7 +17,8 @@ class Audience(Generic[T]):
         self._said: set[tuple[str, str, type]] = set()
 
     def attach(self, observer: T) -> None:
-        """Before anything happens: there is no lock."""
+        """Told from now on. Without a lock: the list only grows, and what is being told at this
+        moment may still pass a new one by."""
         self._all.append(observer)
 
     def _tell(self, what: str, *args) -> None:

@@ -50,10 +50,12 @@ PURE = [
         "flatbuffer", "schema", "graph", "macs", "cuts", "manifest", "coding", "rate", "certainty", "graft")),
     *(p for name in ("belief", "planner", "policies")
       for p in (ROOT / "edge_agent" / name).glob("*.py")),
-    *(ROOT / "edge_agent" / f"{n}.py" for n in (
-        "gate", "flights", "segment_times", "workers", "answers", "state", "step", "plans",
-        "encoder", "budget", "situation", "whatif_report", "settings", "result_topic",
-        "result_record", "asyncapi")),
+    *(ROOT / "edge_agent/inference" / f"{n}.py" for n in (
+        "encoder", "flights", "gate", "segment_times", "state", "workers")),
+    *(ROOT / "edge_agent/control" / f"{n}.py" for n in ("budget", "plans", "step")),
+    *(ROOT / "edge_agent/results" / f"{n}.py" for n in ("answers", "record", "topic")),
+    *(ROOT / "edge_agent/whatif" / f"{n}.py" for n in ("report", "situation")),
+    *(ROOT / "edge_agent" / f"{n}.py" for n in ("asyncapi", "settings")),
     *(ROOT / "edge_agent/remote" / f"{n}.py" for n in ("commands", "discovery", "events",
                                                        "health", "config")),
     *(ROOT / "edge_agent/sensors" / f"{n}.py" for n in ("health", "report")),
@@ -61,7 +63,7 @@ PURE = [
     ROOT / "split_core/quantities.py",
     *(ROOT / "edge_agent/models" / f"{n}.py" for n in ("rollout", "pace")),
     ROOT / "split_core/log_fields.py",
-    ROOT / "edge_agent/status_line.py",
+    ROOT / "edge_agent/observers/status_line.py",
     ROOT / "cloud_side/settings.py",
     *(ROOT / "split_core" / f"{n}.py" for n in ("redact", "manual", "commands")),
     *(ROOT / "split_core/settings" / f"{n}.py" for n in ("keys", "lines", "problems", "changed")),
@@ -72,8 +74,8 @@ PURE = [
     ROOT / "split_lab/field/uplink.py",
     ROOT / "cloud_side/admission.py",
     ROOT / "cloud_side/bases.py",
-    ROOT / "cloud_side/fleet.py",
-    ROOT / "cloud_side/vitals.py",
+    ROOT / "cloud_side/observers/fleet.py",
+    ROOT / "cloud_side/observers/vitals.py",
     ROOT / "split_core/listen.py",
     ROOT / "split_core/tensors.py",
 ]

@@ -16,7 +16,7 @@ from importlib import resources
 
 import msgspec
 
-from cloud_side.observing import WorkerObserver
+from cloud_side.observers.base import WorkerObserver
 from cloud_side.web.config import StatusConfig
 from cloud_side.web.turn import PageTurn
 from cloud_side.web.watch import FleetWatch
@@ -141,7 +141,7 @@ def _parts(worker: CloudWorker, server: WebServer) -> list[WorkerObserver]:
     watch, render = FleetWatch(worker, worker.config.status), None
     parts: list[WorkerObserver] = [watch]
     if metrics.available():
-        from cloud_side.metrics import WorkerMetrics
+        from cloud_side.observers.metrics import WorkerMetrics
 
         parts.append(counted := WorkerMetrics(worker, watch))
         render = counted.render

@@ -11,7 +11,7 @@ import logging
 import threading
 from collections.abc import Callable
 
-from cloud_side.observing import WorkerObserver
+from cloud_side.observers.base import WorkerObserver
 from split_core.errors import ConfigError
 from split_core.listen import parse_listen
 from split_core.webserver import SERVER_NAME

@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable
 
 from cloud_side.admission import Job, Turned
-from cloud_side.fleet import DEVICE_CHANNELS, WORKER_CHANNELS, Fleet
-from cloud_side.observing import WorkerObserver
-from cloud_side.vitals import Vitals
+from cloud_side.observers.base import WorkerObserver
+from cloud_side.observers.fleet import DEVICE_CHANNELS, WORKER_CHANNELS, Fleet
+from cloud_side.observers.vitals import Vitals
 from cloud_side.web.config import StatusConfig
 from cloud_side.worker import CloudWorker
 from split_core.errors import MessageError

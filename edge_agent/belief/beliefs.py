@@ -13,10 +13,10 @@ from edge_agent.belief.pace import Pace
 from edge_agent.belief.sizes import Sizes
 from edge_agent.belief.transfers import Transfers, quantile_of
 from edge_agent.belief.workers import WorkerBeliefs
+from edge_agent.control.step import StepBelief
+from edge_agent.inference.segment_times import SegmentTimes
 from edge_agent.planner.candidates import Option
 from edge_agent.planner.state import Battery, Coding, DeviceState, Energy, WorkerState
-from edge_agent.segment_times import SegmentTimes
-from edge_agent.step import StepBelief
 from split_core.cost.round_trip import LeastRoundTrip
 from split_core.model.bundle import Bundle
 from split_core.wire.rungs import Rung

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from edge_agent import whatif
+from edge_agent.whatif import command as whatif
 from split_core.commands import Commands
 from split_core.cost import command as profiling
 
@@ -30,7 +30,7 @@ def _add_plan(commands: Commands) -> None:
 def _plan(args) -> None:
     outcome = whatif.run(args)
     if args.plot:
-        from edge_agent.whatif_report import to_draw
+        from edge_agent.whatif.report import to_draw
         from split_lab.plan_plot import plot_plan
 
         candidates, chosen, runner_up = to_draw(outcome)
@@ -59,8 +59,8 @@ def _add_replay(commands: Commands) -> None:
 
 
 def _replay(args) -> int:
-    from edge_agent.open_loop import Change
-    from edge_agent.replay import run
+    from edge_agent.whatif.open_loop import Change
+    from edge_agent.whatif.replay import run
 
     trusted = None if args.trusted is None else tuple(filter(None, args.trusted.split(",")))
     return run(args.journal, Change(args.aim, args.margin, args.dwell, args.max_kl, args.min_cut,

@@ -23,7 +23,7 @@ from edge_agent.models.fetch import Fetch, Stopped
 from edge_agent.models.keeper import Keeper, check_key, check_signature
 from edge_agent.models.rollout import Sha256
 from edge_agent.models.selftest import check_fits, self_test
-from edge_agent.observing import Observer
+from edge_agent.observers.base import Observer
 from split_core.config import convert
 from split_core.errors import BundleError, MessageError, SplitError
 from split_core.model.bundle import Bundle, open_bundle

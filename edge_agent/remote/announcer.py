@@ -15,7 +15,7 @@ from pathlib import Path
 
 from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig
-from edge_agent.observing import Observer
+from edge_agent.observers.base import Observer
 from edge_agent.remote.discovery import Shown, birth_topic, discovery, discovery_topic
 from split_core.errors import SplitError
 from split_core.files import write_whole

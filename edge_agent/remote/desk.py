@@ -20,9 +20,9 @@ from msgspec import to_builtins
 from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig
 from edge_agent.frames import Answer, Plan
-from edge_agent.observing import Observer, Observers
+from edge_agent.observers.base import Observer, Observers
+from edge_agent.observers.recent import Recent
 from edge_agent.planner.planner import Ruling
-from edge_agent.recent import Recent
 from edge_agent.remote import commands
 from edge_agent.remote.announcer import Announcer
 from edge_agent.remote.commands import Address, Command, Floor, Reloaded

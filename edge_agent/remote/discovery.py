@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import msgspec
 
 from edge_agent.remote.config import HomeAssistantConfig
-from edge_agent.result_topic import filter_of
+from edge_agent.results.topic import filter_of
 from split_core.version import VERSION
 from split_core.wire.topics import Topics
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edge_agent.frames import Plan
-from edge_agent.recent import RecentSummary
+from edge_agent.observers.recent import RecentSummary
 from edge_agent.sensors.health import Health
 from split_core.wire.records import DeviceHealth, LinkHealth
 

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig
 from edge_agent.frames import Answer, Plan
-from edge_agent.observing import Observer
+from edge_agent.observers.base import Observer
+from edge_agent.observers.recent import Recent
 from edge_agent.planner.planner import Ruling
-from edge_agent.recent import Recent
 from edge_agent.remote.health import SensorWatch, Standing, device_health
 from edge_agent.remote.teller import Teller
 from edge_agent.sensors import Health, Monitor, SensorsConfig, TopicReports, open_sensors

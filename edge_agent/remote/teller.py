@@ -10,7 +10,7 @@ from collections.abc import Callable
 from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig
 from edge_agent.frames import Answer, Outcome, Plan
-from edge_agent.observing import Observer
+from edge_agent.observers.base import Observer
 from edge_agent.planner.planner import Ruling
 from edge_agent.remote.events import EventLog, LateWatch
 from edge_agent.wall_clock import rfc3339

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge_agent import AgentConfig, Answer, EdgeAgent
-from edge_agent.answers import read_answer
 from edge_agent.config import FrameConfig, ModelConfig, PlanConfig
+from edge_agent.results.answers import read_answer
 from split_core.config import BrokerConfig
 from split_core.errors import LinkDown
 from split_lab.demo.frames import compose

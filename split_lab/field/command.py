@@ -13,7 +13,7 @@ import msgspec
 
 from edge_agent.config import AgentConfig, ModelConfig, load_config
 from edge_agent.planner.candidates import options_of
-from edge_agent.profiles import device_profile, given_profile
+from edge_agent.control.profiles import device_profile, given_profile
 from split_core.errors import UsageError
 from split_core.files import cannot_write
 from split_core.model.bundle import open_bundle

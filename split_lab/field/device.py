@@ -7,18 +7,18 @@ from dataclasses import dataclass
 
 from edge_agent.belief.beliefs import Beliefs, Outlook
 from edge_agent.belief.energy import EnergyModel
-from edge_agent.control import Controller, ControlThread
+from edge_agent.control.controller import Controller, ControlThread
 from edge_agent.frames import FrameInput, Ledger, Outcome, Plan
-from edge_agent.gate import Gate
-from edge_agent.head import HeadThread
+from edge_agent.inference.gate import Gate
+from edge_agent.inference.head import HeadThread
 from edge_agent.planner.candidates import Option
 from edge_agent.planner.decide import Rules
 from edge_agent.planner.planner import Planner, Ruling
-from edge_agent.plans import Plans
-from edge_agent.segment_times import SegmentTimes
-from edge_agent.sender import Sender
-from edge_agent.state import ExplicitState
-from edge_agent.workers import Workers
+from edge_agent.control.plans import Plans
+from edge_agent.inference.segment_times import SegmentTimes
+from edge_agent.inference.sender import Sender
+from edge_agent.inference.state import ExplicitState
+from edge_agent.inference.workers import Workers
 from split_core.model.bundle import Bundle
 from split_lab.field.link_spec import LinkSpec
 from split_lab.field.records import FrameRow, busy_s

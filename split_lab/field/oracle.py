@@ -10,9 +10,9 @@ is a yardstick, not a rival.
 from __future__ import annotations
 
 from edge_agent.belief.beliefs import MESSAGE_BYTES
+from edge_agent.control.step import StepRange
 from edge_agent.frames import Outcome, Plan
 from edge_agent.planner.predict import STEP_SHARE
-from edge_agent.step import StepRange
 from split_core.wire.quality import step_index
 from split_core.wire.rungs import Rung
 from split_lab.field.device import RESULT_BYTES, Setting

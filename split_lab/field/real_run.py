@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_agent.deployment import default_cut, default_rung
-from edge_agent.control import JournalEntry
-from edge_agent.decisions import read_journal, state_of
+from edge_agent.control.controller import JournalEntry
+from edge_agent.control.decisions import read_journal, state_of
 from edge_agent.planner.candidates import Option
 from split_core.errors import LinkDown, SplitError
 from split_core.session.options import BrokerOptions

@@ -11,10 +11,10 @@ import time
 from collections.abc import Mapping
 
 from edge_agent.config import AgentConfig
-from edge_agent.encoder import Encoder
 from edge_agent.frames import Plan
+from edge_agent.inference.encoder import Encoder
+from edge_agent.inference.segment_times import SegmentTimes
 from edge_agent.machine import Machine
-from edge_agent.segment_times import SegmentTimes
 from split_core.cost.profile import Profile
 from split_core.model.bundle import Bundle
 from split_core.model.runner import Runner

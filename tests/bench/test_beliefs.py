@@ -7,8 +7,8 @@ import math
 import pytest
 
 from bench.beliefs import VARIANTS, Average, LogNormal, Variant, one_memory
-from edge_agent import step
 from edge_agent.belief.transfers import Ended, TwoMemories
+from edge_agent.control import step
 from edge_agent.planner import predict
 
 # A second apart: 1000 bytes in a second, then 3000 in one.

@@ -8,7 +8,7 @@ from importlib import resources
 
 import pytest
 
-from cloud_side.fleet import OUTCOMES, Fleet
+from cloud_side.observers.fleet import OUTCOMES, Fleet
 from cloud_side.web.config import StatusConfig
 from cloud_side.web.status import StatusPage
 from split_core.config import convert

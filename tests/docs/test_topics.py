@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from edge_agent.answers import detections, read_sequence, to_record
+from edge_agent.results.answers import detections, read_sequence, to_record
 from edge_agent.config import AgentConfig
 from edge_agent.frames import Answer, Outcome
 from edge_agent.remote import commands, events

@@ -20,7 +20,7 @@ from edge_agent.cli import main as edge_agent
 from split_core.diag import write as write_archive
 from split_core.doctor.broker import read_retained
 from split_core.doctor.command import Progress
-from split_core.errors import ConfigError, UsageError
+from split_core.errors import UsageError
 from split_core.model.bundle import open_bundle
 from split_core.session import BrokerOptions, TlsOptions
 from split_lab.split import split_model

@@ -10,15 +10,15 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from edge_agent.belief.beliefs import Beliefs, Outlook
-from edge_agent.control import Controller
-from edge_agent.decisions import DecisionJournal
+from edge_agent.control.controller import Controller
+from edge_agent.control.decisions import DecisionJournal
+from edge_agent.control.plans import Plans
 from edge_agent.frames import Plan
+from edge_agent.inference.segment_times import SegmentTimes
 from edge_agent.planner.candidates import options_of
 from edge_agent.planner.planner import Planner
 from edge_agent.planner.state import Battery
-from edge_agent.plans import Plans
 from edge_agent.policies.config import CostConfig, PolicyConfig, rules_of
-from edge_agent.segment_times import SegmentTimes
 from split_core.cost.profile import Profile, Timing
 from split_core.model.bundle import Bundle
 from split_core.wire.rungs import RAW

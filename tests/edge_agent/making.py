@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from edge_agent.flights import Flight
 from edge_agent.frames import FrameInput, Plan
+from edge_agent.inference.flights import Flight
 from split_core.wire.rungs import RAW
 
 PLAN = Plan(1, 3, RAW)

@@ -22,14 +22,14 @@ from edge_agent import adaptation, profiles
 from edge_agent.agent import EdgeAgent
 from edge_agent.belief.beliefs import MESSAGE_BYTES
 from edge_agent.belief.transfers import quantile_of
-from edge_agent.budget import DAY_S
 from edge_agent.config import AgentConfig, FrameConfig, ModelConfig, PlanConfig
-from edge_agent.decisions import read_moments
+from edge_agent.control.budget import DAY_S
+from edge_agent.control.decisions import read_moments
 from edge_agent.frames import Answer, Outcome
 from edge_agent.planner.candidates import options_of
 from edge_agent.policies.config import EnergyConfig, PolicyConfig
-from edge_agent.replay import check as replay
 from edge_agent.sensors import SensorsConfig
+from edge_agent.whatif.replay import check as replay
 from split_core.config import BrokerConfig
 from split_core.cost.profile import CodingTime, Profile, Timing
 from split_core.model.bundle import Bundle, open_bundle

@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 from edge_agent.cli import main
-from edge_agent.decisions import read_moments
-from edge_agent.replay import check as replay
+from edge_agent.control.decisions import read_moments
+from edge_agent.whatif.replay import check as replay
 from split_core.errors import LinkDown
 from split_core.model.bundle import Bundle, open_bundle
 from split_lab.field import real_run, warm

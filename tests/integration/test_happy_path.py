@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from edge_agent.answers import to_real
 from edge_agent.frames import Outcome
+from edge_agent.results.answers import to_real
 from split_core.errors import InputError
 from split_core.model.bundle import open_bundle
 from split_core.model.runner import WholeModel

@@ -104,7 +104,7 @@ def test_hostile_messages_leave_the_device_answering(rig, camera):
 def test_a_frame_whose_answer_cannot_be_read_fails_once(rig, camera, monkeypatch):
     rig.worker()
     device = rig.device(camera.bundle, cut=5, deadline_ms=5000)
-    from edge_agent import answers as module
+    from edge_agent.results import answers as module
 
     monkeypatch.setattr(module, "top_classes", lambda *_: [][1])
     answer = device.agent.infer(device.inputs[0])

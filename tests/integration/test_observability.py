@@ -24,12 +24,12 @@ pytest.importorskip("prometheus_client")
 from prometheus_client.parser import text_string_to_metric_families
 
 from cloud_side.config import WorkerConfig
-from cloud_side.fleet import OUTCOMES
+from cloud_side.observers.fleet import OUTCOMES
 from cloud_side.web.config import StatusConfig
 from cloud_side.web.turn import PageTurn
 from edge_agent.config import AgentConfig
 from edge_agent.frames import Outcome
-from edge_agent.metrics import AgentMetrics, metrics_parts
+from edge_agent.observers.metrics import AgentMetrics, metrics_parts
 from split_core.config import convert
 from split_core.errors import ConfigError
 from split_core.wire.records import DeviceStatus, dump

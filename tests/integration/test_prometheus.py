@@ -5,7 +5,6 @@ the dashboard asks is answered with numbers, and the alerts are silent until som
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import re
 import subprocess

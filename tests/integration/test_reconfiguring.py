@@ -13,13 +13,13 @@ import msgspec
 import numpy as np
 import pytest
 
-from edge_agent.adaptation import Adaptation
+from edge_agent.control.adaptation import Adaptation
 from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig, FrameConfig, ModelConfig, PlanConfig, ResultConfig
-from edge_agent.decisions import read_moments
+from edge_agent.control.decisions import read_moments
 from edge_agent.frames import Outcome
-from edge_agent.observing import Observer
-from edge_agent.replay import check as replay
+from edge_agent.observers.base import Observer
+from edge_agent.whatif.replay import check as replay
 from edge_agent.policies.config import PolicyConfig
 from edge_agent.sensors import SensorsConfig
 from edge_agent.settings import changes

@@ -16,8 +16,8 @@ import pytest
 
 from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig, FrameConfig, ModelConfig, PlanConfig, ResultConfig
+from edge_agent.observers.recent import Recent
 from edge_agent.policies.config import PolicyConfig
-from edge_agent.recent import Recent
 from edge_agent.remote.config import CommandsConfig, HealthConfig, HomeAssistantConfig
 from edge_agent.remote.desk import Desk
 from edge_agent.remote.discovery import birth_topic, discovery_topic

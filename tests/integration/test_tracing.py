@@ -10,9 +10,9 @@ pytest.importorskip("opentelemetry.sdk")
 
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from cloud_side.tracing import WorkerTracing
+from cloud_side.observers.tracing import WorkerTracing
 from edge_agent.frames import Outcome
-from edge_agent.tracing import AgentTracing
+from edge_agent.observers.tracing import AgentTracing
 from split_core.tracing import FrameIds, TraceConfig, Tracer
 from tests.support.observed import observed_device, observed_worker
 from tests.support.rig import Rig, wait_until

@@ -14,7 +14,7 @@ from edge_agent.config import AgentConfig, FrameConfig, ModelConfig, PlanConfig
 from edge_agent.daemon import Daemon, compose
 from edge_agent.frames import Answer
 from edge_agent.models.config import UpdatesConfig
-from edge_agent.observing import Observer
+from edge_agent.observers.base import Observer
 from split_core.blobs import answer_request
 from split_core.config import BrokerConfig
 from split_core.crypto.config import SealConfig

@@ -10,7 +10,7 @@ import pytest
 
 from split_core.cost.profile import Profile, Timing
 from split_core.cost.store import ProfileStore
-from split_core.errors import ConfigError, StorageFailed, UsageError
+from split_core.errors import StorageFailed, UsageError
 from split_core.model.bundle import open_bundle
 from split_core.settings.places import default_state_dir
 from split_lab.split import split_model

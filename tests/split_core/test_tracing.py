@@ -82,7 +82,7 @@ def test_off_costs_nothing():
             "from split_core.tracing import TraceConfig, open_tracer;"
             "open_tracer('x', 'y', TraceConfig());"
             "print([m for m in sys.modules if m.startswith('opentelemetry')],"
-            " 'edge_agent.metrics' in sys.modules)")
+            " 'edge_agent.observers.metrics' in sys.modules)")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60,
                           check=True)
     assert done.stdout.strip() == "[] False"

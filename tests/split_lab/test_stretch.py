@@ -11,8 +11,8 @@ import pytest
 
 from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig, ModelConfig
-from edge_agent.encoder import Encoder
 from edge_agent.frames import Outcome, Plan
+from edge_agent.inference.encoder import Encoder
 from edge_agent.sensors import SensorsConfig
 from split_core.cost.profile import Timing
 from split_core.model.runner import Runner

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import random
 
-from cloud_side.fleet import Fleet
-from cloud_side.vitals import Vitals
+from cloud_side.observers.fleet import Fleet
+from cloud_side.observers.vitals import Vitals
 from split_core.wire.records import (
     DeviceHealth, DeviceInfo, DeviceStatus, LinkHealth, PlanRecord, WorkerLoad, WorkerStatus, dump,
 )

@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cloud_side.config import StoreConfig, WorkerConfig
-from cloud_side.observing import WorkerObserver
+from cloud_side.observers.base import WorkerObserver
 from cloud_side.web.config import StatusConfig
 from cloud_side.web.status import StatusPage, status_parts
 from cloud_side.worker import CloudWorker
 from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig, FrameConfig, ModelConfig, PlanConfig
-from edge_agent.observing import Observer
+from edge_agent.observers.base import Observer
 from split_core.config import BrokerConfig
 from tests.support.history import History
 from tests.support.rig import Device

@@ -7,9 +7,9 @@ import pytest
 from edge_agent.belief.beliefs import MESSAGE_BYTES, Beliefs, Outlook, payload_bytes
 from edge_agent.belief.energy import EnergyModel
 from edge_agent.belief.transfers import OUTAGE_RATIO, OUTAGE_S_PER_BYTE, Scenario
+from edge_agent.inference.segment_times import SegmentTimes
 from edge_agent.planner.candidates import Option, options_of
 from edge_agent.planner.state import Battery, DeviceState, WorkerState
-from edge_agent.segment_times import SegmentTimes
 from split_core.cost.round_trip import PRIOR_S
 from tests.edge_agent.planner.making import JPEG, paper_bundle
 

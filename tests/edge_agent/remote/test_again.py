@@ -9,7 +9,7 @@ import pytest
 
 from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig, ModelConfig
-from edge_agent.recent import Recent
+from edge_agent.observers.recent import Recent
 from edge_agent.remote.announcer import Announcer
 from edge_agent.remote.config import HomeAssistantConfig
 from edge_agent.remote.desk import Desk

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edge_agent.frames import Plan
-from edge_agent.recent import RecentSummary
+from edge_agent.observers.recent import RecentSummary
 from edge_agent.remote.health import SensorWatch, Standing, device_health
 from edge_agent.sensors.health import Health
 from split_core.wire.records import DeviceHealth, dump, load

@@ -1,0 +1,1 @@
+"""Frames' ends: what an answer says, counted once, written down and published."""
