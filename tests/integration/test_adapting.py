@@ -18,11 +18,11 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent import adaptation, profiles
 from edge_agent.agent import EdgeAgent
 from edge_agent.belief.beliefs import MESSAGE_BYTES
 from edge_agent.belief.transfers import quantile_of
 from edge_agent.config import AgentConfig, FrameConfig, ModelConfig, PlanConfig
+from edge_agent.control import adaptation, profiles
 from edge_agent.control.budget import DAY_S
 from edge_agent.control.decisions import read_moments
 from edge_agent.frames import Answer, Outcome
