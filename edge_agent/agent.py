@@ -24,7 +24,7 @@ from edge_agent.deployments import Deployments
 from edge_agent.frames import Answer, FrameInput, Ledger, Outcome, Plan
 from edge_agent.inference.head import HeadThread
 from edge_agent.machine import Machine
-from edge_agent.observers.base import Observer, Observers
+from edge_agent.observers.base import Observer, Observers, Told
 from edge_agent.planner.planner import Ruling
 from edge_agent.results.endings import Endings
 from edge_agent.results.publisher import ResultPublisher
@@ -48,16 +48,18 @@ _WORKER_CHANNELS = ("status", "profile", "load")
 
 
 class EdgeAgent:
-    """One device's agent. Thread-safe; ``on_answer`` is called for every frame's end."""
+    """One device's agent. Thread-safe. ``on_answer`` is called for every frame's end, on the thread
+    on which that happens; what it raises is said in the log and harms nothing else."""
 
     def __init__(self, config: AgentConfig, on_answer: Callable[[Answer], None] | None = None, *,
                  ephemeral: bool = False, machine: Machine | None = None):
         config.check()
         self.config, self._ephemeral, self._machine = config, ephemeral, machine or Machine()
-        self._handed_to = on_answer
         self.topics = Topics(config.root)
         self.ledger = Ledger()
         self.observers = Observers()
+        if on_answer is not None:
+            self.attach(Told(on_answer))
         self.wake = threading.Condition(threading.RLock())
         # Who takes a bundle's parts, where something does: (sender, part), network thread.
         self.on_blob_part: Callable[[str, BlobPart], None] | None = None
@@ -80,7 +82,7 @@ class EdgeAgent:
                                        on_acknowledged=self._on_acknowledged)
         self._endings = Endings(config.result, self.ledger,
                                 None if ephemeral else self.results, self._result_topic,
-                                self._on_answer)
+                                self.observers.on_answer)
         self._deployments = Deployments(self._deploy, config, wake=self.wake,
                                         stopped=self._stopped, raise_failure=self._raise_failure)
         self._subscribe(config)
@@ -131,7 +133,11 @@ class EdgeAgent:
     # -- life
 
     def __enter__(self) -> EdgeAgent:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
         return self
 
     def __exit__(self, *_exc) -> None:
@@ -335,11 +341,6 @@ class EdgeAgent:
     def end(self, answer: Answer, bundle: Bundle) -> None:
         """A frame has ended."""
         self._endings.end(answer, bundle)
-
-    def _on_answer(self, answer: Answer) -> None:
-        self.observers.on_answer(answer)
-        if self._handed_to is not None:
-            self._handed_to(answer)
 
     def _result_topic(self, record: dict) -> str:
         template = self.config.result.topic

@@ -6,6 +6,8 @@ is said in the log and harms nothing else.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from edge_agent.config import AgentConfig
 from edge_agent.frames import Answer, Plan
 from edge_agent.planner.planner import Ruling
@@ -36,6 +38,13 @@ class Observer:
 
     def on_model(self, bundle: Bundle) -> None:
         """Another bundle is in force."""
+
+
+class Told(Observer):
+    """A function that is told of answers alone."""
+
+    def __init__(self, on_answer: Callable[[Answer], None]):
+        self.on_answer = on_answer
 
 
 class Observers(Audience[Observer], Observer):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import threading
 import weakref
 from collections.abc import Iterator
 
@@ -16,9 +17,11 @@ from PIL import Image
 
 from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig, ModelConfig, PlanConfig, ResultConfig, SourceConfig
+from edge_agent.control.adaptation import Adaptation
 from edge_agent.daemon import run_agent
 from edge_agent.frames import Outcome
 from edge_agent.machine import Machine
+from split_core.errors import StorageFailed
 from split_core.model.bundle import open_bundle
 from split_lab.split import split_model
 from tests.support import tiny_models
@@ -66,6 +69,36 @@ def without_collector() -> Iterator[None]:
 
 def test_one_that_never_started_can_be_stopped(bundles, tmp_path):
     EdgeAgent(config_of(bundles[0], tmp_path)).stop()
+
+
+def test_one_that_cannot_start_leaves_no_thread(bundles, tmp_path, monkeypatch):
+    """Its model runs by then."""
+    def fail(_self):
+        raise StorageFailed("no room for the journal")
+
+    monkeypatch.setattr(Adaptation, "start", fail)
+    config = msgspec.structs.replace(config_of(bundles[0], tmp_path), plan=PlanConfig())
+    before = set(threading.enumerate())
+    with pytest.raises(StorageFailed), EdgeAgent(config):
+        raise AssertionError("started")
+    assert set(threading.enumerate()) <= before
+
+
+def test_what_the_callback_raises_is_said_once_and_harms_nothing(bundles, tmp_path, caplog):
+    told = []
+
+    def on_answer(answer):
+        told.append(answer.frame_id)
+        raise KeyError("of the caller")
+
+    agent = EdgeAgent(config_of(bundles[0], tmp_path), on_answer, ephemeral=True)
+    agent.set_local()
+    image = input_like(agent.bundle.specs["image"], np.random.default_rng(1))
+    with agent:
+        assert [agent.infer(image).outcome for _ in range(3)] == [Outcome.LOCAL] * 3
+    assert told == [1, 2, 3]
+    failed = [r for r in caplog.records if "observer-failed" in r.message]
+    assert len(failed) == 1 and "of the caller" in failed[0].exc_text
 
 
 def test_a_model_that_was_replaced_is_out_of_memory_at_once(bundles, tmp_path):
