@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from split_core.commands import Commands
 from split_core.settings import command as settings_command
 from split_core.settings.command import Settings
@@ -45,7 +47,22 @@ def questions():
     from split_core.settings.init import Question
 
     return [
-        *broker_questions("w1", "this worker's name"),
+        *broker_questions("w1", "this worker's name", _usual_id),
         Question("store.path", "--store", "Folder to keep bundles in",
-                 lambda: "/var/lib/cloud-worker/bundles"),
+                 _usual_store),
     ]
+
+
+def _usual_id(output: Path) -> str:
+    """One host may have several workers, each with a file of its own."""
+    from split_core.config import host_name
+
+    return f"{host_name()[:40]}-{output.stem}"
+
+
+def _usual_store(output: Path) -> str:
+    """Where the worker may write: in the service's own state, which goes by the file's name
+    (StateDirectory=cloud-worker/%i); else beside the file."""
+    if output.absolute().parent == Path("/etc/cloud-worker"):
+        return f"/var/lib/cloud-worker/{output.stem}/bundles"
+    return str(output.absolute().parent / "bundles")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from split_core.commands import Commands
 from split_core.errors import UsageError
 

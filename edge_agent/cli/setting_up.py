@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from split_core.commands import Commands
 from split_core.settings import command as settings_command
 from split_core.settings.command import Settings
@@ -39,16 +41,22 @@ def add_commands(commands: Commands) -> None:
     settings_command.add_config(commands, SETTINGS)
 
 
+def _usual_id(_output: Path) -> str:
+    from split_core.config import host_name
+
+    return host_name()
+
+
 def questions():
     """What an agent cannot guess, in the order in which people think of it."""
     from split_core.settings.broker_questions import broker_questions
     from split_core.settings.init import Question
 
     return [
-        *broker_questions("pi-door", "this device's name"),
+        *broker_questions("pi-door", "this device's name", _usual_id),
         Question("model.bundle", "--bundle", "The bundle, made by `edge-agent split`",
-                 lambda: "/var/lib/edge-agent/model.split.tflite"),
-        Question("source.kind", "--source", "Where frames come from", lambda: "none",
+                 lambda output: "/var/lib/edge-agent/model.split.tflite"),
+        Question("source.kind", "--source", "Where frames come from", lambda output: "none",
                  choices=("none", "file", "folder", "camera", "csi", "mqtt", "stdin")),
         Question("source.path", "--source-path", "Its file, folder or device",
                  wanted=lambda a: a["source.kind"] in ("file", "folder", "camera"),

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from split_core.errors import ConfigError
 from split_core.settings.init import Answers, Question
 
 
-def broker_questions(example: str, what: str) -> list[Question]:
+def broker_questions(example: str, what: str,
+                     usual_id: Callable[[Path], str]) -> list[Question]:
     """Name, broker, login, TLS."""
     return [
-        Question("id", "--id", f"Id, {what} in topics (such as {example})", _host_name,
+        Question("id", "--id", f"Id, {what} in topics (such as {example})", usual_id,
                  check=_check_id),
         Question("broker.url", "--broker", "Broker, mqtts://HOST or mqtt://127.0.0.1",
-                 lambda: "mqtt://127.0.0.1:1883", check=_check_broker),
+                 lambda output: "mqtt://127.0.0.1:1883", check=_check_broker),
         Question("broker.username", "--username", "User name at the broker"),
         Question("broker.password_file", "--password-file", "File that holds the password",
                  wanted=lambda a: a.get("broker.username") is not None, check=_check_password),
@@ -26,12 +28,6 @@ def broker_questions(example: str, what: str) -> list[Question]:
                  wanted=lambda a: a.get("broker.cert_file") is not None,
                  check=_check_file("broker.key_file")),
     ]
-
-
-def _host_name() -> str:
-    from split_core.config import host_name
-
-    return host_name()
 
 
 def _check_id(answers: Answers) -> None:

@@ -26,7 +26,8 @@ class Question(NamedTuple):
     key: str                                # dotted path
     flag: str
     ask: str
-    usual: Callable[[], object] = lambda: None          # None: may be left out
+    # Of the file that is to be written. None: may be left out.
+    usual: Callable[[Path], object] = lambda output: None
     # Asked (and written) only where the answers so far want it.
     wanted: Callable[[Answers], bool] = lambda answers: True
     # Raises ConfigError for an answer that cannot work, given those before it.
@@ -53,13 +54,14 @@ def add_init(commands: Commands, settings: Settings, questions: Sequence[Questio
 
 
 def run(args: argparse.Namespace, settings: Settings, questions: Sequence[Question]) -> int:
-    """Ask, write, check, and offer the doctor. Raises UsageError, ConfigError, and what `files.cannot_write` makes of a place that takes no file."""
+    """Ask, write, check, and offer the doctor. Raises UsageError, ConfigError, and what
+    `files.cannot_write` makes of a place that takes no file."""
     output = Path(args.output)
     _check_place(output, args.force or is_example(output, settings.program))
     if not args.yes and not sys.stdin.isatty():
         raise UsageError("there is no terminal to ask on; answer by flags and give --yes")
     given = {q.key: getattr(args, q.key) for q in questions}
-    answers = _answers(questions, given, bool(getattr(args, "broker.allow_plain")),
+    answers = _answers(questions, given, output, bool(getattr(args, "broker.allow_plain")),
                        None if args.yes else _ask)
     # For all to read: the service's own user has to.
     write_whole(output, render(settings, answers, output.stem), mode=0o644)
@@ -102,14 +104,14 @@ def _check_place(output: Path, force: bool) -> None:
                                 " another file with -o")
 
 
-def _answers(questions: Sequence[Question], given: Answers, allow_plain: bool,
+def _answers(questions: Sequence[Question], given: Answers, output: Path, allow_plain: bool,
              ask: Callable[[Question, object], object] | None) -> Answers:
     answers: Answers = {"broker.allow_plain": True} if allow_plain else {}
     for q in questions:
         if given[q.key] is None and not q.wanted(answers):
             continue
         while True:
-            value, usual = given[q.key], q.usual()
+            value, usual = given[q.key], q.usual(output)
             if value is None:
                 value = usual if ask is None else ask(q, usual)
             answers[q.key] = value

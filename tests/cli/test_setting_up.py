@@ -15,9 +15,11 @@ from pathlib import Path
 import pytest
 
 from cloud_side.cli import main as cloud_worker
+from cloud_side.cli.setting_up import questions as worker_questions
 from edge_agent.cli import main as edge_agent
 from edge_agent.config import load_config
 from split_core.errors import ConfigError
+from split_core.wire.topics import check_node_id
 from split_lab.split import split_model
 from tests.support import tiny_models
 from tests.support.brokers import make_certificates
@@ -285,6 +287,18 @@ def test_init_of_a_worker(tmp_path, capfd):
     rows = {r["key"]: r["value"] for r in json.loads(capfd.readouterr().out)}
     assert rows["id"] == "w1" and rows["broker.allow_plain"] is True
     assert rows["store.path"] == str(tmp_path / "bundles")
+
+
+def test_what_init_proposes_for_a_worker_is_the_instance_s_own():
+    """The unit lets it write nowhere else, and two with one id throw each other out."""
+    unit = (ROOT / "systemd/cloud-worker@.service").read_text()
+    assert "\nStateDirectory=cloud-worker/%i\n" in unit
+    usual = {q.key: q.usual for q in worker_questions()}
+    store, name = usual["store.path"], usual["id"]
+    assert store(Path("/etc/cloud-worker/w2.toml")) == "/var/lib/cloud-worker/w2/bundles"
+    assert store(Path("/home/pi/w2.toml")) == "/home/pi/bundles"
+    assert name(Path("w1.toml")) != name(Path("w2.toml"))
+    check_node_id(name(Path("w1.toml")))
 
 
 class Terminal:
