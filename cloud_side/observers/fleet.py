@@ -313,7 +313,7 @@ def _summary(device: Device, now_s: float) -> dict:
         "totals": {o: health.totals.get(o, 0) for o in OUTCOMES},
         "payload_bytes": health.payload_bytes, "sent_bytes": health.sent_bytes,
         "link": {"up": link.up, "rtt_ms": link.rtt_ms, "rate_bps": link.rate_bps,
-                 "reconnects": link.reconnects},
+                 "reconnects": link.reconnects, "signal_dbm": link.signal_dbm},
         "battery_ratio": health.battery_ratio, "mains": health.mains,
         "temperature_c": health.temperature_c, "throttled": health.throttled,
         "cpu_busy_ratio": health.cpu_busy_ratio, "memory_bytes": health.memory_bytes,

@@ -83,8 +83,10 @@ const CELLS = {
   link: (d) => {
     if (!d.link) return ["–"];
     if (!d.link.up) return [node("span", "alert", "down")];
+    const signal = d.link.signal_dbm === null ? [] :
+      [node("span", "second n", `Wi-Fi ${d.link.signal_dbm} dBm`)];
     return [node("span", "n", d.link.rtt_ms === null ? "up" : ms(d.link.rtt_ms)),
-      node("span", "second n", d.link.rate_bps === null ? "" : rate(d.link.rate_bps))];
+      node("span", "second n", d.link.rate_bps === null ? "" : rate(d.link.rate_bps)), ...signal];
   },
   battery: (d) => {
     if (d.battery_ratio === undefined || d.battery_ratio === null) {

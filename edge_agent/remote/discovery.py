@@ -148,6 +148,9 @@ def _of_health(shown: Shown) -> dict[str, dict]:
             "name": "Uplink", "unit_of_meas": "Mbit/s", "dev_cla": "data_rate",
             "sug_dsp_prc": 2, "val_tpl": _known(
                 "value_json.link.rate_bps", "(value_json.link.rate_bps / 1e6) | round(3)")},
+        "signal": diagnostic | {
+            "name": "Wi-Fi signal", "unit_of_meas": "dBm", "dev_cla": "signal_strength",
+            "val_tpl": "{{ value_json.link.signal_dbm }}"},
         "throttled": {
             "p": "binary_sensor", "name": "Throttled", "dev_cla": "problem",
             "stat_t": common["stat_t"], "exp_aft": common["exp_aft"], "ent_cat": "diagnostic",

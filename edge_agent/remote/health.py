@@ -57,7 +57,7 @@ def device_health(now: Standing, recent: RecentSummary, sensors: Health) -> Devi
         payload_bytes=_digits(recent.payload_bytes, 0), sent_bytes=now.sent_bytes,
         link=LinkHealth(now.link_up, now.reconnects,
                         None if now.rtt_s is None else round(1e3 * now.rtt_s, 1),
-                        _digits(now.rate_bps, 0)),
+                        _digits(now.rate_bps, 0), _digits(sensors.wifi_level_dbm, 0)),
         battery_ratio=_digits(sensors.battery_ratio, 3), mains=sensors.mains,
         temperature_c=_digits(sensors.temperature_c, 1), throttled=sensors.throttled,
         cpu_busy_ratio=_digits(sensors.cpu_busy_ratio, 3),

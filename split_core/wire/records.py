@@ -82,6 +82,7 @@ class LinkHealth(msgspec.Struct, frozen=True):
     reconnects: Count                # since the start; the first connection is none
     rtt_ms: NotNegative | None = None
     rate_bps: NotNegative | None = None      # bits a second, believed of the uplink
+    signal_dbm: Annotated[float, msgspec.Meta(ge=-200, le=100)] | None = None    # by Wi-Fi
 
 
 class DeviceHealth(msgspec.Struct, frozen=True, kw_only=True):

@@ -66,8 +66,9 @@ def live(fleet: Fleet, name: str, *, seed: int, steps: int = 360, end_s: float =
             late=3 if bad else 0, sent_bytes=4200 * totals["remote"],
             temperature_c=round(52 + 12 * rng.random(), 1),
             battery_ratio=round(battery, 3) if seed % 3 == 0 else None, mains=seed % 3 != 0,
-            throttled=seed % 11 == 5, link=LinkHealth(True, seed % 4, round(rng.uniform(9, 60), 1),
-                                                      rng.uniform(1e6, 3e7)), **fixed)
+            throttled=seed % 11 == 5,
+            link=LinkHealth(True, seed % 4, round(rng.uniform(9, 60), 1), rng.uniform(1e6, 3e7),
+                            float(-40 - seed % 45) if seed % 2 else None), **fixed)
         say("health", record, begin_s + 10 * step)
     say("plan", PlanRecord(7, cut, "kl0.02", worker, "9 % better than the next"), end_s)
     if last_state != "ready":

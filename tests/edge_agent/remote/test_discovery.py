@@ -25,7 +25,8 @@ RESULT = {"outcome": "remote", "total_ms": 25.5, "reason": "", "top": [
     {"index": 278, "label": "red fox", "score": 0.5912}]}
 HEALTH = {"fps": 4.2, "p95_ms": 80.1, "cut": 14, "worker": "w1", "battery_ratio": 0.871,
           "temperature_c": 61.3, "cpu_busy_ratio": 0.4, "memory_bytes": 46_000_000, "mains": True,
-          "throttled": False, "aim": "deadline", "link": {"rtt_ms": 21.3, "rate_bps": 1.5e6}}
+          "throttled": False, "aim": "deadline", "link": {
+              "rtt_ms": 21.3, "rate_bps": 1.5e6, "signal_dbm": -56.0}}
 
 
 def made(shown: Shown = SHOWN, config: HomeAssistantConfig = CONFIG) -> dict[str, dict]:
@@ -65,16 +66,16 @@ def test_states_say_what_the_records_say():
         "answer": "red fox", "confidence": "59.1", "latency": "25.5", "outcome": "remote",
         "rate": "4.2", "p95": "80.1", "cut": "14", "worker": "w1", "battery": "87.1",
         "temperature": "61.3", "cpu": "40.0", "memory": "46.0", "link_rtt": "21.3",
-        "link_rate": "1.5", "throttled": "OFF", "mains": "ON", "policy": "deadline"}
+        "link_rate": "1.5", "signal": "-56.0", "throttled": "OFF", "mains": "ON", "policy": "deadline"}
 
 
 def test_what_is_unknown_is_unknown():
     nothing = {**HEALTH, "p95_ms": None, "worker": None, "battery_ratio": None, "mains": None,
                "temperature_c": None, "cpu_busy_ratio": None, "throttled": None,
-               "link": {"rtt_ms": None, "rate_bps": None}}
+               "link": {"rtt_ms": None, "rate_bps": None, "signal_dbm": None}}
     found = made()
     for key in ("p95", "worker", "battery", "temperature", "cpu", "mains", "throttled",
-                "link_rtt", "link_rate"):
+                "link_rtt", "link_rate", "signal"):
         assert state_of(found[key], json.dumps(nothing).encode()) is UNKNOWN, key
     failed = json.dumps({"outcome": "failed", "total_ms": 3.0, "reason": "no picture"}).encode()
     assert state_of(found["answer"], failed) is UNKNOWN

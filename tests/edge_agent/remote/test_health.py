@@ -26,12 +26,13 @@ NOTHING = RecentSummary(1.0, {"remote": 0}, 0, 0.0, None, None, {}, None)
 def test_a_record_has_all_parts_in_its_units():
     record = device_health(STANDING, RECENT, Health(battery_ratio=0.871234, mains=False,
                                                     temperature_c=61.26, throttled=False,
-                                                    cpu_busy_ratio=0.4))
+                                                    cpu_busy_ratio=0.4, wifi_level_dbm=-56.0))
     assert (record.uptime_s, record.window_s, record.p50_ms, record.p95_ms) == (100.0, 60.0, 25.5,
                                                                                80.1)
     assert record.frames == {"remote": 50, "fallback": 1}
     assert record.totals == {"remote": 90, "fallback": 2}
     assert (record.link.rtt_ms, record.link.rate_bps, record.link.reconnects) == (21.3, 1234500, 1)
+    assert record.link.signal_dbm == -56
     assert (record.cut, record.rung, record.worker) == (14, "kl0.02", "w1")
     assert (record.battery_ratio, record.temperature_c, record.payload_bytes) == (0.871, 61.3, 1712)
     assert load(dump(record), DeviceHealth) == record
@@ -42,6 +43,7 @@ def test_what_is_unknown_is_null_and_not_well():
     for name in ("p50_ms", "p95_ms", "payload_bytes", "battery_ratio", "mains", "temperature_c",
                  "throttled", "cpu_busy_ratio", "memory_max_bytes"):
         assert getattr(record, name) is None, name
+    assert record.link.signal_dbm is None
 
 
 def test_a_record_of_the_largest_model_still_is_small():
