@@ -254,6 +254,12 @@ def test_a_hostile_crowd_makes_no_series(tmp_path):
         def here(name: str) -> bool:
             return any(d["device"] == name for d in fleet_of(page)["devices"])
 
+        def is_listening() -> bool:
+            rig.observer.publish(up("invented-0", "status"), dump(DeviceStatus("ready", "1")))
+            return here("invented-0")
+
+        # Its page is there before it is subscribed.
+        wait_until(is_listening, 20.0, "the worker listening")
         for i in range(300):
             rig.observer.publish(up(f"invented-{i}", "status"), dump(DeviceStatus("ready", "1")))
             rig.observer.publish(up(f"invented-{i}", "health"), dump(health(
