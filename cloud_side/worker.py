@@ -63,6 +63,7 @@ class CloudWorker:
         self.store = BundleStore(config.store.path, config.store.max_mb << 20)
         # Of refinements: asked for, in a result, and come when nothing waited for them.
         self.counts = {"results": 0, "refused": 0, "asked": 0, "refined": 0, "idle": 0}
+        self._refusing = threading.Lock()     # both threads refuse; of the rest each has its own
         self.runtime = resolve_runtime(config.run.runtime)
         self._held = frozenset(self.store.digests())
         self._fetches: dict[bytes, _Fetch] = {}
@@ -231,7 +232,8 @@ class CloudWorker:
         self._observers.on_result(job, result)
 
     def _send_refusal(self, turned: Turned, detail: str) -> None:
-        self.counts["refused"] += 1
+        with self._refusing:
+            self.counts["refused"] += 1
         job = turned.job
         _log.debug("event=frame-turned sender=%s frame=%d reason=%s detail=%r", job.sender,
                    job.frame.frame_id, turned.reason.name, detail)

@@ -167,7 +167,7 @@ class EdgeAgent:
                 deployment.end_open("agent stopped")
         for frame_id in self.ledger.open_frames:
             self.deployment.end_bare(FrameInput(frame_id, {}, "", time.monotonic(), float("inf")),
-                                   Outcome.DROPPED, "agent stopped")
+                                     Outcome.DROPPED, "agent stopped")
         if not self._offline:
             self.node.stop()
         self._endings.close()
@@ -312,7 +312,7 @@ class EdgeAgent:
         except SplitError as e:
             end = Outcome.FAILED, str(e)
         self.deployment.end_bare(FrameInput(frame_id, {}, source, captured_s,
-                                          self._deadline_s(captured_s)), *end)
+                                            self._deadline_s(captured_s)), *end)
 
     def infer(self, frame, source: str = "") -> Answer:
         """One frame's answer. Raises InputError for a frame that does not fit the model."""

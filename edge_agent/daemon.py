@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig
-from edge_agent.observers.frame_log import FrameLog
 from edge_agent.observers.base import Observer
+from edge_agent.observers.frame_log import FrameLog
 from edge_agent.observers.recent import Recent
+from edge_agent.observers.status_line import status_line
 from edge_agent.remote.desk import Desk
 from edge_agent.sources import Pump, open_source
-from edge_agent.observers.status_line import status_line
 from split_core import logs
 from split_core.errors import InputError, SplitError
 from split_core.service.host import Host, enter_parts

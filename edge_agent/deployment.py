@@ -128,15 +128,11 @@ class Deployment:
             given_up()
             if time.monotonic() > limit_s:
                 raise SplitError(f"the model was not ready after {_START_TIMEOUT_S:.0f} s")
-        if self.whole_ms > self.config.frame.deadline_ms:
+        careful_ms = 1e3 * self.head.times.span_s(0, len(self.bundle.manifest.segments))
+        if careful_ms > self.config.frame.deadline_ms:
             _log.warning("event=deadline-tight deadline_ms=%.0f careful_whole_model_ms=%.0f"
                          " note=a fallback cannot always be on time",
-                         self.config.frame.deadline_ms, self.whole_ms)
-
-    @property
-    def whole_ms(self) -> float:
-        """What the whole model takes here, by a careful estimate."""
-        return 1e3 * self.head.times.span_s(0, len(self.bundle.manifest.segments))
+                         self.config.frame.deadline_ms, careful_ms)
 
     def close(self) -> None:
         """Take no more frames; what is under way goes on."""

@@ -29,6 +29,14 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.exit(EX_USAGE, f"{self.format_usage()}{self.prog}: error: {message}\n")
 
+    def parse_known_args(self, args=None, namespace=None):
+        """As argparse's, but what a command does not know is its error, with its usage; argparse
+        leaves it to the program, whose usage helps nobody."""
+        namespace, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return namespace, unknown
+
     def _check_value(self, action: argparse.Action, value) -> None:
         """Of a misspelt command the one that was meant, where argparse would list all twenty."""
         if action.nargs == argparse.PARSER and value not in action.choices:

@@ -19,6 +19,8 @@ from cloud_side.cli import build_parser as worker_parser
 from cloud_side.cli import main as cloud_worker
 from edge_agent.cli import build_parser as agent_parser
 from edge_agent.cli import main as edge_agent
+from edge_agent.cli import running
+from edge_agent.cli.setting_up import SETTINGS
 from tests.support import tiny_models
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -165,6 +167,16 @@ def test_infer_of_a_missing_cut_or_input_says_so(bundle, tmp_path, capfd):
     assert edge_agent(["infer", str(bundle), "x.npy", "--cut", "77"]) == 65
     assert "has no cut 77" in capfd.readouterr().err
     assert edge_agent(["infer", str(bundle), str(tmp_path / "no.jpg")]) == 66
+
+
+def test_an_agent_runs_by_the_services_file_where_none_is_named(tmp_path, monkeypatch, capfd):
+    usual = tmp_path / "edge-agent.toml"
+    monkeypatch.setattr(running, "SETTINGS", SETTINGS._replace(usual_file=str(usual)))
+    assert edge_agent(["run"]) == 78
+    assert str(usual) in capfd.readouterr().err
+    usual.write_text('[model]\nbundle = "no-such.split.tflite"\n')
+    assert edge_agent(["run"]) == 65
+    assert "no-such.split.tflite" in capfd.readouterr().err
 
 
 def test_a_worker_needs_to_know_where(capfd):

@@ -36,8 +36,8 @@ _TWICE_S, _SLACK_S = 300.0, 0.5
 MAX_EVENTS = 100
 _MAX_RECORD_BYTES = 64_000
 _MAX_TEXT, _MAX_NAME = 240, 64
-_TIME = re.compile(r"((?!0000)\d{4})-(0[1-9]|1[0-2])-(\d\d)T(\d\d):(\d\d):(\d\d)(\.\d{1,9})?(?:Z|\+00:00)",
-                   re.ASCII)
+_TIME = re.compile(r"((?!0000)\d{4})-(0[1-9]|1[0-2])-(\d\d)T(\d\d):(\d\d):(\d\d)"
+                   r"(\.\d{1,9})?(?:Z|\+00:00)", re.ASCII)
 
 
 class _Event(msgspec.Struct):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edge_agent.cli.setting_up import SETTINGS
 from split_core.commands import Commands
 from split_core.errors import UsageError
 
@@ -12,9 +13,9 @@ def add_commands(commands: Commands) -> None:
 
 
 def _add_run(commands: Commands) -> None:
-    run = commands.add("run", "run the agent until stopped", "run -c /etc/edge-agent/edge-agent.toml",
-                       "run -c agent.toml --verbose", body=_run)
-    run.add_argument("-c", "--config", metavar="FILE", required=True)
+    run = commands.add("run", "run the agent until stopped", "run", "run -c agent.toml --verbose",
+                       body=_run)
+    run.add_argument("-c", "--config", metavar="FILE", help=f"(default: {SETTINGS.usual_file})")
     run.add_argument("-v", "--verbose", action="store_true", help="log every frame")
     run.add_argument("--log-format", choices=("auto", "text", "json", "journal"),
                      help="default: service.log_format")
@@ -26,8 +27,9 @@ def _run(args) -> None:
     from split_core import logs
 
     logs.set_up(args.verbose, args.log_format or "auto")
-    run_agent(load_config(args.config), load=lambda: load_config(args.config),
-              verbose=args.verbose, log_format=args.log_format)
+    path = SETTINGS.path(args.config)
+    run_agent(load_config(path), load=lambda: load_config(path), verbose=args.verbose,
+              log_format=args.log_format)
 
 
 def _add_infer(commands: Commands) -> None:

@@ -16,12 +16,13 @@ from edge_agent.planner.candidates import Candidates
 from edge_agent.planner.state import DeviceState
 
 # A frame's step is chosen to need no more than this share of the time that is left
-# (`edge_agent.control.step`): payloads vary by 8 to 15 % around their curve, and packets wait for their
-# turn. With 0.9 as many frames are on time in virtual time, which has no other noise
+# (`edge_agent.control.step`): payloads vary by 8 to 15 % around their curve, and packets wait for
+# their turn. With 0.9 as many frames are on time in virtual time, which has no other noise
 # (bench.beliefs).
 STEP_SHARE = 0.8
-# Kept in hand before a deadline beside the longest segment (`edge_agent.inference.head`): waking up, and
-# handing the answer on. In the README's real runs all-local takes 3 to 5 ms more than its segments.
+# Kept in hand before a deadline beside the longest segment (`edge_agent.inference.head`): waking
+# up, and handing the answer on. In the README's real runs all-local takes 3 to 5 ms more than its
+# segments.
 GUARD_S = 0.005
 # Predicted to be on time: done by this share of the deadline. The rest is for what no scenario
 # has.

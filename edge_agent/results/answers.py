@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import base64
 
-import msgspec
 import numpy as np
 
 from edge_agent.frames import Answer
-from edge_agent.results.record import ResultRecord
 from split_core.errors import BundleError
 from split_core.model.bundle import Bundle
 from split_core.tensors import to_real
@@ -77,7 +75,7 @@ def _as_text(words: str) -> str:
 
 
 def to_record(answer: Answer, bundle: Bundle, *, at: str, top_k: int, raw_tensors: bool) -> dict:
-    """The JSON document published for an answer that ended ``at`` that time of day."""
+    """The fields of a `record.ResultRecord`, for an answer that ended ``at`` that time of day."""
     record = {
         "frame_id": answer.frame_id,
         "source": _as_text(answer.source),
@@ -104,4 +102,4 @@ def to_record(answer: Answer, bundle: Bundle, *, at: str, top_k: int, raw_tensor
                  "data": base64.b64encode(a.tobytes()).decode()}
                 for n in bundle.manifest.outputs if (a := answer.outputs.get(n)) is not None
             ]
-    return msgspec.to_builtins(ResultRecord(**record))
+    return record

@@ -19,7 +19,7 @@ def list_pictures(path: str | Path) -> list[Path]:
         os.stat(path)
         if not path.is_dir():
             return [path]
-        os.listdir(path)                 # says why it cannot be read; `rglob` finds nothing then
+        os.scandir(path).close()         # says why it cannot be read; `rglob` finds nothing then
     except OSError as e:
         raise InputError(f"cannot read {path}: {e.strerror}; correct source.path, or let the user"
                          " of this program read it") from None

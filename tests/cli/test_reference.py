@@ -62,8 +62,10 @@ def test_exit_codes_are_documented_and_the_units_agree():
         assert set(prevented.split()) == stays, unit.name
 
 
-def test_an_unknown_option_is_a_usage_error(capfd):
+@pytest.mark.parametrize("command", ["run", "doctor", "config show"])
+def test_an_unknown_option_is_a_usage_error(command, capfd):
     with pytest.raises(SystemExit) as end:
-        edge_agent(["run", "--nonsense"])
+        edge_agent([*command.split(), "--nonsense"])
     assert end.value.code == errors.UsageError.exit_code
-    assert "usage: edge-agent run" in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert f"usage: edge-agent {command}" in said and "arguments: --nonsense" in said

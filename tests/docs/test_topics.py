@@ -10,12 +10,13 @@ import msgspec
 import numpy as np
 import pytest
 
-from edge_agent.results.answers import detections, read_sequence, to_record
 from edge_agent.config import AgentConfig
 from edge_agent.frames import Answer, Outcome
 from edge_agent.remote import commands, events
 from edge_agent.remote.config import HomeAssistantConfig
 from edge_agent.remote.discovery import Shown, discovery
+from edge_agent.results.answers import detections, read_sequence, to_record
+from split_core import node
 from split_core.config import convert
 from split_core.cost.profile import Profile
 from split_core.model.bundle import open_bundle
@@ -126,6 +127,10 @@ def test_its_settings_load():
     assert len(blocks) >= 2
     for block in blocks:
         convert({"model": {"bundle": "m"}, **tomllib.loads(block)}, AgentConfig, block).check()
+
+
+def test_the_status_is_said_again_as_often_as_the_page_says():
+    assert re.search(r"status is written again every (\d+) s", PAGE)[1] == f"{node.STATUS_S:.0f}"
 
 
 def test_its_python_imports_what_there_is():

@@ -93,7 +93,7 @@ def test_a_path_that_cannot_be_read_says_why(tmp_path, monkeypatch):
     def refused(path):
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
-    monkeypatch.setattr(os, "listdir", refused)        # the tests may run as root
+    monkeypatch.setattr(os, "scandir", refused)        # the tests may run as root
     (tmp_path / "a.jpg").write_bytes(PICTURES[0])
     with pytest.raises(InputError, match="Permission denied; .*let the user of this program"):
         list(open_source(SourceConfig(kind="folder", path=str(tmp_path))).frames())

@@ -109,9 +109,9 @@ def test_memory_is_flat_over_ten_minutes(slow_rig, slow, record_property):
     minutes = [round(m, 1) for m in resident[::2]] + [round(resident[-1], 1)]
     print(f"resident MB by the minute {minutes}")
     record_property("resident_mb", minutes)
-    # A queue would make all that follow old. In ten minutes one of two thousand meets a machine
-    # that was busy elsewhere: measured 739 ms beside a browser, and 462 on one with nothing else.
-    assert np.percentile(ages_ms(slow), 99) < MOST_MS
+    # A queue would make all that follow old; a machine busy elsewhere holds up one or two of the
+    # two thousand. Oldest measured: 462 ms on a calm machine, 739 beside a browser.
+    assert np.percentile(ages_ms(slow), 99.9) < MOST_MS
     assert max(ages_ms(slow)) < DEADLINE_MS
     # The history of 6000 frames is 2 MB of it. What leaks does not slow down, what settles does.
     assert max(resident) < resident[0] + 6.0

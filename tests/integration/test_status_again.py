@@ -22,7 +22,7 @@ STATUS = "si/v1/pi-door/up/status"
 def node(tmp_path, monkeypatch):
     """A device's, that would say what it is a hundred times sooner than usual."""
     monkeypatch.setattr(node_module, "_SWEEP_S", 0.1)
-    monkeypatch.setattr(node_module, "_STATUS_S", 0.6)
+    monkeypatch.setattr(node_module, "STATUS_S", 0.6)
     topics = Topics("si/v1")
     with Mosquitto(tmp_path) as broker:
         node = Node(BrokerOptions.from_url(broker.url), topics, node_id="pi-door",

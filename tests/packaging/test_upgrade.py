@@ -15,6 +15,7 @@ from tests.packaging.vm import Machine
 pytestmark = pytest.mark.check
 OLDER = "/mnt/stick/older/edge-agent_0.0.1_amd64.deb"
 NEWER = f"/mnt/stick/edge-agent_{VERSION}_amd64.deb"
+WORKER = f"/mnt/stick/cloud-worker_{VERSION}_amd64.deb"
 
 
 def documented(heading: str, package: str) -> list[str]:
@@ -62,6 +63,15 @@ def test_upgrade_and_back_keep_the_configuration_and_the_service_running(machine
     assert config(machine) == before
     # Nothing has been written among the package's files: no byte code, no caches.
     assert machine.run("dpkg --verify edge-agent cloud-worker", timeout_s=120).output == ""
+
+
+def test_the_worker_is_the_same_all_its_instances_at_once(machine):
+    pid = "systemctl show --value -p MainPID cloud-worker@w1"
+    before = machine.run(pid, check=True).output
+    machine.run(f"dpkg -i {WORKER}", timeout_s=300, check=True)
+    assert machine.run(pid, check=True).output not in ("0", before)
+    assert machine.run("systemctl is-active cloud-worker@w1").output == "active"
+    story.next_result(machine)
 
 
 def test_an_upgrade_does_not_start_what_was_stopped(machine):

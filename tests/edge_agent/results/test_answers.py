@@ -5,13 +5,15 @@ from __future__ import annotations
 import base64
 from types import SimpleNamespace
 
+import msgspec
 import numpy as np
 import pytest
 
+from edge_agent.frames import Answer, Outcome
 from edge_agent.results.answers import (
     detections, read_answer, read_sequence, to_real, to_record, top_classes,
 )
-from edge_agent.frames import Answer, Outcome
+from edge_agent.results.record import ResultRecord
 from split_core.errors import BundleError
 from split_core.tensors import Quantization, TensorSpec
 
@@ -89,6 +91,8 @@ def test_a_record_says_all_of_an_answer():
         "tensors": [{"name": "y", "dtype": "float32", "shape": [2],
                      "data": base64.b64encode(outputs["y"].tobytes()).decode()}],
     }
+    assert set(record) <= set(ResultRecord.__struct_fields__)
+    assert msgspec.json.decode(msgspec.json.encode(msgspec.convert(record, ResultRecord))) == record
 
 
 def test_a_record_says_what_the_code_was_to_cost_and_whether_it_was_refined():
