@@ -63,7 +63,8 @@ class PolicyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     aim: Literal["latency", "deadline"] = "latency"
     # Divergence from the whole model's answer that is asked for, nats (calibrated bundles).
     kl: float = 0.02
-    # What a frame may have that would be late else; no plan goes beyond it.
+    # What a frame may have that would be late else. What nobody calibrated has no such number, and
+    # is refused by `only_calibrated` alone.
     max_kl: float = 0.05
     # Refuse what nobody calibrated, too.
     only_calibrated: bool = False

@@ -40,7 +40,7 @@ class HomeAssistantConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     prefix: str = "homeassistant"
     # The device's name there; by default its id.
     name: str | None = None
-    # An answer is shown for this many seconds, then "unknown"; 0: until the next.
+    # An answer is shown for this many seconds, then "unavailable"; 0: until the next.
     answer_lasts_s: int = 3600
 
     def check(self) -> None:

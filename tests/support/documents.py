@@ -2,7 +2,7 @@
 
 Every fenced ``console`` block is run, in order, in one shell in an empty folder: lines that begin
 with ``$ `` are typed, the lines below are what has to come out. In these ``...`` stands for
-anything, and a number for any number. A block under ``<!-- not run: REASON -->`` is left out;
+anything (alone on a line: for any lines), and a number for any number. A block under ``<!-- not run: REASON -->`` is left out;
 the reason is for people. Port 1883 becomes the test broker's.
 """
 
@@ -53,15 +53,23 @@ def steps_of(page: str) -> list[Step]:
 
 
 def differs(expected: tuple[str, ...], output: str) -> str | None:
-    """The first promised line that did not come; None when all did, in order."""
-    lines = iter(output.splitlines())
-    for promise in expected:
-        if not promise.strip() or promise.strip() == "...":
-            continue
-        pattern = re.compile(_pattern(promise.strip()))
-        if not any(pattern.fullmatch(line.strip()) for line in lines):
-            return promise
-    return None
+    """What came otherwise than promised: the promise, or the line that nobody promised. None when
+    all lines came in order and others only where `...` stands for them. Where a page shows nothing
+    it promises nothing."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    others = not expected
+    for promise in map(str.strip, expected):
+        if promise == "...":
+            others = True
+        elif promise:
+            pattern = re.compile(_pattern(promise))
+            while lines and others and not pattern.fullmatch(lines[0]):
+                del lines[0]
+            if not lines or not pattern.fullmatch(lines[0]):
+                return promise
+            del lines[0]
+            others = False
+    return None if others or not lines else lines[0]
 
 
 def _pattern(promise: str) -> str:
