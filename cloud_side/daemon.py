@@ -14,7 +14,7 @@ from cloud_side.observers.tracing import tracing_parts
 from cloud_side.web.status import status_parts
 from cloud_side.worker import CloudWorker
 from split_core import logs
-from split_core.service.host import Host, enter_parts
+from split_core.service.host import Host, enter_parts, starting
 from split_core.service.watchdog import Watch, watch_calls
 
 _log = logging.getLogger(__name__)
@@ -97,7 +97,7 @@ def run_worker(config: WorkerConfig, *, load: Callable[[], WorkerConfig] | None 
     with contextlib.ExitStack() as stack:
         stack.enter_context(host)
         enter_parts(stack, compose(daemon), worker.attach)
-        with host.starting():
+        with starting(host.notifier):
             worker.start()
             daemon.wait_until_loaded()
         try:

@@ -116,6 +116,7 @@ class Operator:
         self.topics = topics
         self._incoming: queue.Queue[tuple[str, bytes] | None] = queue.Queue()
         self._refused = threading.Event()
+        self._ups = 0                             # connections so far
         self._session = Session(
             broker.options(), client_id=f"deploy-{secrets.token_hex(6)}",
             on_up=lambda limits: self._incoming.put(None), on_down=lambda reason: None,
@@ -138,7 +139,6 @@ class Operator:
         for topic in handlers:
             self._session.subscribe(topic, 1)
         begin_s = heard_s = time.monotonic()
-        ups = 0
         try:
             while course.state is None:
                 if course.send and self._session.is_up:
@@ -146,13 +146,13 @@ class Operator:
                 try:
                     message = self._incoming.get(timeout=_LOOK_S)
                 except queue.Empty:
-                    self._check(course, ups, time.monotonic() - begin_s,
+                    self._check(course, time.monotonic() - begin_s,
                                 time.monotonic() - heard_s, patience_s)
                     continue
                 if message is None:
-                    ups += 1
+                    self._ups += 1
                     begin_s = time.monotonic()
-                    if ups > 1:
+                    if self._ups > 1:
                         course.on_reconnect()
                 elif message[0] in handlers:
                     heard_s = time.monotonic()
@@ -175,7 +175,7 @@ class Operator:
             return False
         return True
 
-    def _check(self, course: Course, ups: int, since_up_s: float, silent_s: float,
+    def _check(self, course: Course, since_up_s: float, silent_s: float,
                patience_s: float) -> None:
         if self._refused.is_set():
             self._refused.clear()
@@ -185,7 +185,7 @@ class Operator:
         trouble = self._session.trouble
         if trouble is not None and not isinstance(trouble, LinkDown):
             raise trouble                     # a wrong password stays wrong
-        if ups and not course.seen and since_up_s > _STATUS_S:
+        if self._ups and not course.seen and since_up_s > _STATUS_S:
             raise LinkDown(f"no device {course.device} below {self.topics.root} on this broker, or"
                            " this user may not read its status")
         if silent_s > patience_s:

@@ -68,6 +68,7 @@ class Reports:
 
     def _tick(self) -> None:
         now_s = time.monotonic()
+        self._node.session.call_at(now_s + SAMPLE_S, self._tick)
         self._load.add(*self._tail.load(now_s), now_s)
         if self._node.is_up:
             known = self._round_trip.known
@@ -78,7 +79,6 @@ class Reports:
                     and now_s - self._told_s >= _PROFILES_INTERVAL_S):
                 self._told_s = now_s
                 self._tell_profiles()
-        self._node.session.call_at(now_s + SAMPLE_S, self._tick)
 
     def _tell_profiles(self) -> None:
         limits = self._node.session.limits

@@ -18,7 +18,7 @@ from pathlib import Path
 from split_core.blobs import BlobFetch
 from split_core.errors import BundleError, ConfigError
 from split_core.files import cannot_write, settle_folder
-from split_core.model.bundle import Bundle, open_bundle, verify
+from split_core.model.bundle import Bundle, Unreadable, open_bundle, verify
 
 _log = logging.getLogger(__name__)
 _SUFFIX = ".split.tflite"
@@ -59,12 +59,15 @@ class BundleStore:
         return self.path(digest).exists()
 
     def open(self, digest: bytes) -> Bundle:
-        """The bundle, proven to be the one asked for; a damaged file is thrown away."""
+        """The bundle, proven to be the one asked for; a damaged file is thrown away, one that
+        cannot be read now is not. Raises BundleError."""
         path = self.path(digest)
         try:
             bundle = open_bundle(path)
             if bundle.sha256 != digest:
                 raise BundleError(f"stored bundle {path.name} has SHA-256 {bundle.id_hex}")
+        except Unreadable:
+            raise
         except BundleError:
             path.unlink(missing_ok=True)
             raise

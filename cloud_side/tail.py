@@ -27,7 +27,7 @@ from cloud_side.bases import Base, Bases, RefinementJob, give_up_s
 from cloud_side.profiles import BundleProfiles
 from cloud_side.store import BundleStore
 from split_core.errors import BundleError, MessageError, SplitError
-from split_core.model.bundle import Bundle
+from split_core.model.bundle import Bundle, Unreadable
 from split_core.model.certainty import certainty
 from split_core.model.runner import Runner
 from split_core.tensors import to_real
@@ -384,18 +384,26 @@ class TailThread:
         return loaded
 
     def _load(self, digest: bytes) -> _Loaded:
-        """Open, allocate and warm up. What cannot run here is remembered, and not kept."""
+        """Open, allocate and warm up. What cannot run here is remembered, and not kept; what the
+        disk or the memory did not give this time says nothing of the bundle."""
         if digest in self.unfit:
             raise BundleError(self.unfit[digest])
         if not self._store.holds(digest):
             self._on_loaded()             # evicted meanwhile: devices should know
             raise BundleError(f"bundle {digest.hex()[:16]} is not in the store any more")
         begin_s = time.monotonic()
+        self._store.touch(digest)         # whoever makes room meanwhile takes another
         try:
             bundle = self._store.open(digest)
             runner = Runner(bundle, runtime=self._runtime, threads=self._threads)
             runner.warm_up(range(len(bundle.manifest.segments)))
+            coder = Coder(clips=bundle.clips, image=bundle.manifest.image, codings=bundle.codings)
         except Exception as e:  # a stranger's file: whatever it provokes is its own fault
+            if isinstance(e, (Unreadable, OSError, MemoryError)) or not self._store.holds(digest):
+                _log.warning("event=bundle-not-loaded bundle=%s error=%r", digest.hex()[:16],
+                             str(e))
+                self._on_loaded()         # if it is gone, devices should know
+                raise BundleError(f"the bundle could not be loaded: {e}") from None
             if len(self.unfit) < _MAX_UNFIT:
                 self.unfit[digest] = f"the bundle cannot run here: {e}"
             self._store.remove(digest)
@@ -405,7 +413,6 @@ class TailThread:
         _log.info("event=bundle-loaded bundle=%s model=%s runtime=%s ms=%.0f",
                   bundle.id_hex[:16], bundle.manifest.name, runner.runtime,
                   1e3 * (time.monotonic() - begin_s))
-        coder = Coder(clips=bundle.clips, image=bundle.manifest.image, codings=bundle.codings)
         return _Loaded(runner, coder, time.monotonic())       # opening it has marked it
 
 

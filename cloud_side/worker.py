@@ -7,6 +7,7 @@ The worker holds no plan: every frame says what it is.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from dataclasses import dataclass
@@ -21,12 +22,13 @@ from cloud_side.reports import Reports
 from cloud_side.settings import changes
 from cloud_side.store import BundleStore
 from cloud_side.tail import TailThread
+from split_core.blobs import RETRY_S, BlobFetch
 from split_core.errors import MessageError, SplitError
 from split_core.model.runner import resolve_runtime
 from split_core.node import Node
+from split_core.outbox import Outgoing
 from split_core.version import VERSION
 from split_core.wire import messages as m
-from split_core.blobs import RETRY_S, BlobFetch
 from split_core.wire.chunks import MAX_MESSAGE_BYTES, VERSIONS_ACCEPTED, Message
 from split_core.wire.records import WorkerInfo, WorkerStatus
 from split_core.wire.topics import Topics
@@ -38,6 +40,9 @@ _STALLED_S = 1.5 * RETRY_S
 # After this nobody is asked any more, and what has arrived is thrown away. So long, too, nothing
 # is fetched after the disk has refused some of it.
 _GIVE_UP_S = 60.0
+# A result that waits for a thin uplink is sent for so long after its frame's budget: the device
+# has finished the frame by itself and only learns from it. Later ones would hold up the fresh.
+_LATE_S = 2.0
 # Bundles on their way here at once. A fleet of new models takes turns: devices offer theirs again.
 MAX_FETCHES = 16
 # Bundles named in the status, the most recently used: 200 ids make 13 kB of JSON.
@@ -228,7 +233,7 @@ class CloudWorker:
             return
         self.counts["results"] += 1
         self.counts["refined"] += result.refined
-        self._send(job.sender, m.Kind.RESULT, body)
+        self._send(job.sender, m.Kind.RESULT, body, until_s=job.deadline_s + _LATE_S)
         self._observers.on_result(job, result)
 
     def _send_refusal(self, turned: Turned, detail: str) -> None:
@@ -244,9 +249,13 @@ class CloudWorker:
             m.clamp_us(turned.retry_after_s), detail)))
         self._observers.on_refused(turned)
 
-    def _send(self, device: str, kind: m.Kind, body: bytes) -> None:
-        self.node.send_now(self.topics.device_inbox(device, self.config.id), kind, body)
-        self._observers.on_sent(kind, len(body))
+    def _send(self, device: str, kind: m.Kind, body: bytes, until_s: float = math.inf) -> None:
+        """Have it sent, or thrown away if its turn comes after ``until_s``."""
+        nbytes = len(body)
+        self.node.send(Outgoing(
+            self.topics.device_inbox(device, self.config.id), kind, nbytes,
+            make_body=lambda now_s: body if now_s <= until_s else None,
+            on_sent=lambda now_s: self._observers.on_sent(kind, nbytes)))
 
     # -- bundles from devices, and to them
 
@@ -302,16 +311,17 @@ class CloudWorker:
 
     def _retry_fetches(self) -> None:
         now_s = time.monotonic()
+        # First: what a disk does to one transfer must not end the asking for all.
+        self.node.session.call_at(now_s + RETRY_S, self._retry_fetches)
         for digest, fetch in list(self._fetches.items()):
             if now_s - fetch.heard_s > _GIVE_UP_S:
                 _log.warning("event=bundle-given-up bundle=%s from=%s", digest.hex()[:16],
                              fetch.sender)
-                fetch.blob.abandon()
                 del self._fetches[digest]
                 self._observers.on_fetch("failed")
+                fetch.blob.abandon()
             else:
                 self._ask(digest)
-        self.node.session.call_at(now_s + RETRY_S, self._retry_fetches)
 
     def _blob_part(self, sender: str, part: m.BlobPart) -> None:
         # A part without bytes is an offer: the sender holds this blob.

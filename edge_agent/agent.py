@@ -14,6 +14,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -45,6 +46,10 @@ _log = logging.getLogger(__name__)
 _INFER_GRACE_S = 60.0
 # Of workers: what there is to know before frames are sent there.
 _WORKER_CHANNELS = ("status", "profile", "load")
+
+
+class StoppedEarly(SplitError):
+    """The agent was told to stop before its model was loaded."""
 
 
 class EdgeAgent:
@@ -83,8 +88,13 @@ class EdgeAgent:
         self._endings = Endings(config.result, self.ledger,
                                 None if ephemeral else self.results, self._result_topic,
                                 self.observers.on_answer)
-        self._deployments = Deployments(self._deploy, config, wake=self.wake,
-                                        stopped=self._stopped, raise_failure=self._raise_failure)
+        try:
+            self._deployments = Deployments(
+                self._deploy, config, wake=self.wake, stopped=self._stopped,
+                raise_failure=self._raise_failure)
+        except BaseException:
+            self.node.stop()
+            raise
         self._subscribe(config)
 
     def _deploy(self, config: AgentConfig, before: Deployment | None) -> Deployment:
@@ -144,10 +154,10 @@ class EdgeAgent:
         self.stop()
 
     def start(self) -> None:
-        """Load the model and connect. Raises what keeps the model from running; an absent
-        broker is no error."""
+        """Load the model and connect. Raises what keeps the model from running, and StoppedEarly
+        where `request_stop` comes first; an absent broker is no error."""
         current = self.deployment
-        current.start(self._raise_failure)
+        current.start(self._raise_failure_or_stop)
         if current.adaptation is not None:
             current.adaptation.start()
         if not self._offline:
@@ -168,8 +178,7 @@ class EdgeAgent:
         for frame_id in self.ledger.open_frames:
             self.deployment.end_bare(FrameInput(frame_id, {}, "", time.monotonic(), float("inf")),
                                      Outcome.DROPPED, "agent stopped")
-        if not self._offline:
-            self.node.stop()
+        self.node.stop()                         # frees what one that never connected has, too
         self._endings.close()
 
     def wait(self) -> None:
@@ -200,6 +209,11 @@ class EdgeAgent:
     def _raise_failure(self) -> None:
         if self._failure is not None:
             raise self._failure
+
+    def _raise_failure_or_stop(self) -> None:
+        self._raise_failure()
+        if self._stopped.is_set():
+            raise StoppedEarly("the agent was stopped before its model was loaded")
 
     def set_local(self) -> None:
         """Run everything here, and do not connect. Before `start`."""
@@ -424,9 +438,10 @@ class EdgeAgent:
         self.observers.on_plan(plan, ruling)
 
     def on_worker(self, deployment: Deployment, worker: str | None) -> None:
-        """A deployment sends to another worker."""
+        """A deployment sends to another worker. Called with the lock held, which who looks on must
+        not hold."""
         if deployment is self.deployment:
-            self.observers.on_worker(worker)
+            self.node.session.call_soon(partial(self.observers.on_worker, worker))
 
     def _publish_plan(self, plan: Plan, ruling: Ruling | None) -> None:
         if self._ephemeral:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from edge_agent.agent import EdgeAgent
+from edge_agent.agent import EdgeAgent, StoppedEarly
 from edge_agent.config import AgentConfig
 from edge_agent.observers.base import Observer
 from edge_agent.observers.frame_log import FrameLog
@@ -18,7 +18,9 @@ from edge_agent.remote.desk import Desk
 from edge_agent.sources import Pump, open_source
 from split_core import logs
 from split_core.errors import InputError, SplitError
-from split_core.service.host import Host, enter_parts
+from split_core.program import hold_reload
+from split_core.service.host import Host, enter_parts, starting
+from split_core.service.notify import Notifier
 from split_core.service.watchdog import Watch, watch_calls
 from split_core.session import Received
 
@@ -33,14 +35,15 @@ class Daemon:
     """What the parts of a running daemon may use."""
 
     def __init__(self, config: AgentConfig, load: Callable[[], AgentConfig] | None,
-                 set_up_logs: Callable[[AgentConfig], None]):
+                 set_up_logs: Callable[[AgentConfig], None], notifier: Notifier | None = None):
         self._load, self._set_up_logs = load, set_up_logs
         self.keeper = _keeper(config)
         self.agent = EdgeAgent(self.keeper.start(config) if self.keeper else config)
         self.recent = Recent()
         self.desk: Desk | None = None
         self.host = Host(config.service, status=self._status, fail=self.agent.fail,
-                         stop=self.agent.request_stop, apply=load and self._apply)
+                         stop=self.agent.request_stop, apply=load and self._apply,
+                         notifier=notifier)
 
     def reload(self) -> tuple[str, ...]:
         """Read the file again, as SIGHUP does, and return the keys that take a restart. Raises
@@ -141,14 +144,23 @@ def run_agent(config: AgentConfig, *, load: Callable[[], AgentConfig] | None = N
         logs.set_up(verbose, log_format or config.service.log_format, config.service.log_level)
 
     set_up_logs(config)
-    daemon = Daemon(config, load, set_up_logs)
+    reload_came = hold_reload()
+    notifier = Notifier.of_environment()
+    with starting(notifier):             # a model on trial is tried, a new one is measured
+        daemon = Daemon(config, load, set_up_logs, notifier)
     agent, host = daemon.agent, daemon.host
     with contextlib.ExitStack() as stack:
         stack.enter_context(host)
+        if reload_came():
+            host.reloader.request()
         enter_parts(stack, compose(daemon), agent.attach)
         pump = _make_pump(agent, config)
-        with host.starting():
-            agent.start()
+        try:
+            with starting(notifier):
+                agent.start()
+        except StoppedEarly:
+            agent.stop()
+            return
         try:
             host.ready(daemon.watches())
             if pump is not None:

@@ -85,7 +85,12 @@ class Journal:
     def _begin_anew(self) -> None:
         """Raises OSError; the file is then as it was, and the next record tries again."""
         full = self._file
-        os.replace(self._path, predecessor(self._path))
+        try:
+            os.replace(self._path, predecessor(self._path))
+        except FileNotFoundError:        # somebody took it away: there is nothing to keep
+            self._open()
+            full.close()
+            return
         try:
             self._open()
         except OSError:

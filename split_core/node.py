@@ -205,11 +205,12 @@ class Node:
 
     def _sweep(self) -> None:
         now_s = time.monotonic()
+        # First: what goes wrong below goes wrong once, not for ever.
+        self.session.call_at(now_s + _SWEEP_S, self._sweep)
         self._reassembler.sweep(now_s)
         if now_s >= self._status_due_s:
             self._status_due_s = now_s + STATUS_S
             self.set_state(self._state)
-        self.session.call_at(now_s + _SWEEP_S, self._sweep)
 
 
 def _session(status: DeviceStatus) -> int:

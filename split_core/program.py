@@ -92,5 +92,13 @@ def on_signals(stop: Callable[[], None], reload: Callable[[], None] | None = Non
     threading.Thread(target=serve, name="signals", daemon=True).start()
 
 
+def hold_reload() -> Callable[[], bool]:
+    """Until `on_signals` serves it a SIGHUP ends nothing; returns whether one has come. On the main
+    thread. (Blocked, it would still reach the threads that NumPy has begun.)"""
+    came = threading.Event()
+    signal.signal(signal.SIGHUP, lambda *_args: came.set())
+    return came.is_set
+
+
 def _nothing(*_args) -> None:
     pass

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 DAY_S = 86_400.0
 _FAR_DAYS = 400
+# The first of January 2026. A clock that says less has not been set since power came.
+_SET_S = 1_767_225_600.0
 
 
 class DailyBytes:
@@ -27,7 +29,7 @@ class DailyBytes:
         day = int(wall_s // DAY_S)
         # A board without a clock of its own starts on an old day, and is put right later: that
         # gives no budget back. A day far ahead is a clock that was wrong once.
-        if day > self.day or self.day - day > _FAR_DAYS:
+        if day > self.day or self.day - day > _FAR_DAYS and wall_s >= _SET_S:
             self.day, self.used = day, 0
 
 

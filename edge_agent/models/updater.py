@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
@@ -25,7 +26,7 @@ from edge_agent.models.rollout import Sha256
 from edge_agent.models.selftest import check_fits, self_test
 from edge_agent.observers.base import Observer
 from split_core.config import convert
-from split_core.errors import BundleError, MessageError, SplitError
+from split_core.errors import BundleError, InputError, MessageError, SplitError
 from split_core.model.bundle import Bundle, open_bundle
 from split_core.wire.messages import BlobPart, BlobRequest, Kind, push_blob_request
 from split_core.wire.topics import check_node_id
@@ -68,6 +69,10 @@ class ModelStep(msgspec.Struct, frozen=True, kw_only=True):
 
 class _Refused(SplitError):
     """The update goes no further; the old model stays."""
+
+
+class _CannotGoBack(SplitError):
+    """The model in force fails, and cannot be replaced while it runs: a new process has to."""
 
 
 class Updater(Observer):
@@ -155,7 +160,8 @@ class Updater(Observer):
             self._wake.notify()
         self._thread.join(_JOIN_S)
         self._agent.on_blob_part = None
-        if kind is None:                     # not a start that ended in a failure
+        # Not a start that ended in a failure; a camera that is missing is none of the model's.
+        if kind is None or issubclass(kind, InputError):
             self._keeper.stop()
 
     def _run(self) -> None:
@@ -220,7 +226,7 @@ class Updater(Observer):
 
         try:
             self._carry_out(update, step)
-        except Stopped:
+        except (Stopped, _CannotGoBack):
             reply({"status": "error", "error": "the agent stops; send it again",
                    "data": {"state": "refused", "bundle": update.sha256}})
             raise
@@ -312,21 +318,31 @@ class Updater(Observer):
             self._keeper.store.remove(sha256)
 
     def _swap(self, bundle: Bundle, step: Callable[..., None]) -> None:
-        was = self._agent.bundle.id_hex
-        before = self._keeper.begin(bundle.id_hex)
+        was, before = self._agent.bundle.id_hex, None
+
+        def begin() -> None:
+            nonlocal before
+            before = self._keeper.begin(bundle.id_hex)
+
         try:
-            self._put_into_force(str(bundle.path))
+            self._put_into_force(bundle.path, begin)
         except BaseException:
-            self._keeper.undo(before)
+            if before is not None:
+                self._keeper.undo(before)
             self._discard(bundle.id_hex)
             raise
         self._watch()
         self._keeper.tidy()
         step("swapped", "it is in force", model=bundle.manifest.name, was=was)
 
-    def _put_into_force(self, path: str) -> None:
-        self._agent.reconfigure(lambda config: msgspec.structs.replace(
-            config, model=msgspec.structs.replace(config.model, bundle=path)))
+    def _put_into_force(self, path: Path, begin: Callable[[], None] = lambda: None) -> None:
+        """``begin()`` is called when no reload can come between it and the swap any more."""
+        def changed(config: AgentConfig) -> AgentConfig:
+            begin()
+            return msgspec.structs.replace(config, model=msgspec.structs.replace(
+                config.model, bundle=str(path)))
+
+        self._agent.reconfigure(changed)
 
     def _watch(self) -> None:
         """Judge the model in force by the frames that come from now on, if it is on trial."""
@@ -349,12 +365,12 @@ class Updater(Observer):
         _log.error("event=model-rolled-back bundle=%s to=%s reason=%r", was[:16],
                    record.running[:16], why)
         try:
-            self._put_into_force(str(self._keeper.path_of(record.running)))
+            self._put_into_force(self._keeper.path_of(record.running))
         except SplitError as e:
             # Beside the one that fails there is no room, or its file is damaged: a process of
             # its own finds out, and has the rest of the machine.
-            raise SplitError(f"the model that fails ({why}) cannot be replaced while it runs:"
-                             f" {e}") from None
+            raise _CannotGoBack(f"the model that fails ({why}) cannot be replaced while it runs:"
+                                f" {e}") from None
         self._say_rolled_back(was, why)
 
     def _say_rolled_back(self, was: str, why: str) -> None:

@@ -14,15 +14,16 @@ from edge_agent.observers.base import Observer
 from edge_agent.planner.planner import Ruling
 from edge_agent.remote.events import EventLog, LateWatch
 from edge_agent.wall_clock import rfc3339
-from split_core.errors import SplitError
+from split_core.errors import LinkDown, MessageError
 from split_core.model.bundle import Bundle
-from split_core.session import Publication
+from split_core.session import Publication, Timer
 from split_core.settings.changed import changed_keys
 from split_core.version import VERSION
 
 _log = logging.getLogger(__name__)
-# An event that could not be sent is tried again after this long, or on the next connect.
-_AGAIN_S = 5.0
+# An event that was refused is tried again after this long, and then after twice as long each time,
+# or on the next connect: a broker whose access rules lack the topic refuses them all.
+_AGAIN_S, _LONGEST_S = 5.0, 600.0
 
 
 class Teller(Observer):
@@ -36,6 +37,10 @@ class Teller(Observer):
         self._config, self._bundle, self._worker = agent.config, agent.bundle, None
         self._away_s: float | None = None
         self._away_reason = ""
+        # Of the network thread: one event at a time, and none while one is waited with.
+        self._under_way = False
+        self._again: Timer | None = None
+        self._wait_s = _AGAIN_S
         self.tell("started", f"edge-agent {VERSION} runs {agent.bundle.manifest.name}",
                   version=VERSION, bundle=agent.bundle.id_hex,
                   model=agent.bundle.manifest.name)
@@ -51,31 +56,39 @@ class Teller(Observer):
         self._session.call_soon(self._send)
 
     def _send(self) -> None:
-        """On the network thread: all that waits, as far as it goes."""
-        while self._session.is_up:
-            with self._lock:
-                record = self._log.take()
-            if record is None or not self._publish(record):
-                return
+        """On the network thread: the oldest that waits. The next goes once it has arrived."""
+        if self._under_way or self._again is not None or not self._session.is_up:
+            return
+        with self._lock:
+            record = self._log.take()
+        if record is not None:
+            self._publish(record)
 
-    def _publish(self, record: bytes) -> bool:
-        """Hand one over; False when the session takes no more now."""
-        refused = False
-
+    def _publish(self, record: bytes) -> None:
         def done(acknowledged: bool) -> None:
-            nonlocal refused
-            if not acknowledged:             # the link went, or too much was under way
-                refused = True
-                with self._lock:
-                    self._log.put_back(record)
-                self._session.call_at(self._clock() + _AGAIN_S, self._send)
+            self._under_way = False
+            if acknowledged:
+                self._wait_s = _AGAIN_S
+                self._send()
+                return
+            with self._lock:                 # the link went, or it was refused
+                self._log.put_back(record)
+            self._again = self._session.call_at(self._clock() + self._wait_s, self._try_again)
+            self._wait_s = min(2 * self._wait_s, _LONGEST_S)
 
+        self._under_way = True
         try:
             self._session.publish(Publication(self._topic, record, qos=1), done)
-        except SplitError as e:
+        except LinkDown as e:
             _log.debug("event=event-waits why=%s", e)
             done(False)
-        return not refused
+        except MessageError as e:            # it never will go; the others may
+            _log.warning("event=event-not-sent error=%r", str(e))
+            done(True)
+
+    def _try_again(self) -> None:
+        self._again = None
+        self._send()
 
     # -- what the agent tells
 
@@ -84,7 +97,10 @@ class Teller(Observer):
             away_s, self._away_s = self._clock() - self._away_s, None
             self.tell("link-up", f"the broker is back after {away_s:.0f} s ({self._away_reason})",
                       away_s=round(away_s, 1), reason=self._away_reason)
-        self._send()
+        if self._again is not None:
+            self._again.cancel()
+        self._wait_s = _AGAIN_S
+        self._try_again()
 
     def on_down(self, reason: str) -> None:
         if self._away_s is None:             # the first reason is the one that says something

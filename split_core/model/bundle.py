@@ -135,8 +135,13 @@ class Bundle:
         return tuple(self.specs[name] for name in self.manifest.outputs)
 
 
+class Unreadable(BundleError):
+    """A bundle's file cannot be read, or is not there: nothing is known of what is in it."""
+
+
 def open_bundle(path: str | Path) -> Bundle:
-    """Open and check a bundle. Raises BundleError for anything but an intact one."""
+    """Open and check a bundle. Raises BundleError for anything but an intact one; Unreadable where
+    that is the file's fault."""
     path = Path(path)
     try:
         with path.open("rb") as file:
@@ -144,9 +149,9 @@ def open_bundle(path: str | Path) -> Bundle:
             # Not closed by hand: views of it live on in the traceback of a refusal.
             manifest, digest = verify(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ))
     except FileNotFoundError:
-        raise BundleError(f"no such file: {path}") from None
+        raise Unreadable(f"no such file: {path}") from None
     except OSError as e:
-        raise BundleError(f"cannot read {path}: {e.strerror}") from None
+        raise Unreadable(f"cannot read {path}: {e.strerror}") from None
     except ValueError:
         raise BundleError(f"{path} is empty") from None
     except BundleError as e:

@@ -1,8 +1,12 @@
 """A daemon's dealings with its host: signals, readiness, watchdog, memory, reload, status line.
 
-    host = Host(config.service, status=..., fail=agent.fail, stop=agent.request_stop, apply=...)
+    notifier = Notifier.of_environment()
+    with starting(notifier):
+        agent = EdgeAgent(config)            # where that takes long, too
+    host = Host(config.service, status=..., fail=agent.fail, stop=agent.request_stop, apply=...,
+                notifier=notifier)
     with host:
-        with host.starting():
+        with starting(notifier):
             agent.start()
         host.ready([Watch(...), ...])
         agent.wait()
@@ -80,26 +84,6 @@ class Host:
         """Other settings are in force."""
         self.memory.max_bytes = config.memory_max_mb << 20
 
-    @contextlib.contextmanager
-    def starting(self) -> Iterator[None]:
-        """While a model is loaded, however long that takes."""
-        done = threading.Event()
-
-        def extend() -> None:
-            begin_s = time.monotonic()
-            while not done.wait(_EXTEND_EVERY_S):
-                self.notifier.more_time(_EXTEND_S)
-                self.notifier.status(f"loading for {time.monotonic() - begin_s:.0f} s")
-
-        self.notifier.status("loading")
-        thread = threading.Thread(target=extend, name="starting", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
-
     def ready(self, watches: Sequence[Watch]) -> None:
         """The model is loaded and the threads run: say so, and watch them from here on."""
         self.notifier.ready()
@@ -160,6 +144,27 @@ class Host:
                           _LAST_CHANCE_S)
             logging.shutdown()
             os._exit(error.exit_code)
+
+
+@contextlib.contextmanager
+def starting(notifier: Notifier) -> Iterator[None]:
+    """While a model is loaded, tried or measured, however long that takes."""
+    done = threading.Event()
+
+    def extend() -> None:
+        begin_s = time.monotonic()
+        while not done.wait(_EXTEND_EVERY_S):
+            notifier.more_time(_EXTEND_S)
+            notifier.status(f"loading for {time.monotonic() - begin_s:.0f} s")
+
+    notifier.status("loading")
+    thread = threading.Thread(target=extend, name="starting", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def enter_parts(stack: contextlib.ExitStack, parts: Iterable, attach: Callable) -> None:

@@ -143,7 +143,8 @@ class Session:
                 raise LinkDown(f"{publication.topic}: no connection to the broker")
             size = limits.check(publication)
             waiting = engine.queued_bytes(conn)
-            if waiting + size > MAX_BACKLOG_BYTES:
+            # One that is larger alone goes when nothing else waits; else it never would.
+            if waiting and waiting + size > MAX_BACKLOG_BYTES:
                 raise LinkDown(f"{publication.topic}: {waiting} bytes already wait")
         except (LinkDown, MessageError):
             engine.stats.publishes_refused += 1

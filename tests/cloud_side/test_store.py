@@ -7,9 +7,10 @@ import time
 
 import pytest
 
+from cloud_side import store as module
 from cloud_side.store import BundleStore
 from split_core.errors import BundleError, ConfigError
-from split_core.model.bundle import verify
+from split_core.model.bundle import Unreadable, verify
 from split_lab.split import split_model
 from tests.support import tiny_models
 
@@ -147,3 +148,22 @@ def test_what_another_process_takes_away_meanwhile_is_just_not_there(store):
     store.trim(keep=C)
     assert store.digests() == []
     BundleStore(store.folder, 1000)
+
+
+def test_a_file_that_cannot_be_read_now_is_kept(tmp_path, monkeypatch):
+    """Too many open files, a disk that is away for a moment: the bundle may be whole."""
+    store = BundleStore(tmp_path / "store", 1 << 30)
+    path = store.path(b"x" * 32)
+    path.write_bytes(b"who knows")
+
+    def fails(path):
+        raise Unreadable(f"cannot read {path}: Too many open files")
+
+    monkeypatch.setattr(module, "open_bundle", fails)
+    with pytest.raises(BundleError, match="Too many open files"):
+        store.open(b"x" * 32)
+    assert path.exists()
+    monkeypatch.undo()
+    with pytest.raises(BundleError):
+        store.open(b"x" * 32)
+    assert not path.exists(), "damaged, it is thrown away"

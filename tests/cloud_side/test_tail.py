@@ -6,6 +6,8 @@ No thread runs: a job that is quick is served at once by whoever offers it, here
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from dataclasses import replace
 
@@ -17,6 +19,7 @@ from cloud_side.admission import Admission, Job
 from cloud_side.profiles import BundleProfiles
 from cloud_side.store import BundleStore
 from cloud_side.tail import TailThread
+from split_core.errors import BundleError
 from split_core.model.bundle import open_bundle
 from split_core.model.certainty import certainty
 from split_core.model.manifest import Answer
@@ -393,3 +396,71 @@ def test_other_bounds_hold_from_the_next_frame_and_bundle_on(desk, tmp_path):
     desk.tail._store.path(other.sha256).write_bytes(other.path.read_bytes())
     desk.tail._get(other.sha256)
     assert [bundle for bundle, _ in desk.tail.glance(time.monotonic()).models] == [other.id_hex]
+
+
+@pytest.fixture
+def forgotten(desk) -> Desk:
+    """Its bundle is in the store, and has to be loaded anew."""
+    desk.tail._loaded.clear()
+    desk.loaded = 0
+    return desk
+
+
+def test_a_bundle_that_is_evicted_while_it_loads_is_not_banned(forgotten, monkeypatch):
+    desk, store = forgotten, forgotten.tail._store
+    warm_up = Runner.warm_up
+
+    def evicted(runner, *args):
+        warm_up(runner, *args)
+        store.remove(desk.bundle.sha256)     # by whom a fetch, or `deploy`, needs room
+
+    monkeypatch.setattr(Runner, "warm_up", evicted)
+    with pytest.raises(BundleError, match="could not be loaded"):
+        desk.tail._get(desk.bundle.sha256)
+    assert not desk.tail.unfit and desk.loaded == 1, "devices are told that it is gone"
+    monkeypatch.undo()
+    store.path(desk.bundle.sha256).write_bytes(desk.bundle.path.read_bytes())
+    desk.tail._get(desk.bundle.sha256)       # sent again, it runs
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EMFILE, "Too many open files"), MemoryError()])
+def test_what_the_machine_lacks_says_nothing_of_a_bundle(forgotten, monkeypatch, error):
+    desk, store = forgotten, forgotten.tail._store
+
+    def fails(*_args):
+        raise error
+
+    monkeypatch.setattr(Runner, "warm_up", fails)
+    with pytest.raises(BundleError, match="could not be loaded"):
+        desk.tail._get(desk.bundle.sha256)
+    assert not desk.tail.unfit and store.holds(desk.bundle.sha256)
+    monkeypatch.undo()
+    desk.tail._get(desk.bundle.sha256)
+
+
+def test_what_cannot_run_is_remembered_and_thrown_away(forgotten, monkeypatch):
+    desk, store = forgotten, forgotten.tail._store
+
+    def fails(*_args):
+        raise RuntimeError("no such op")
+
+    monkeypatch.setattr(Runner, "warm_up", fails)
+    for _ in range(2):
+        with pytest.raises(BundleError, match="cannot run here: no such op"):
+            desk.tail._get(desk.bundle.sha256)
+    assert list(desk.tail.unfit) == [desk.bundle.sha256] and not store.holds(desk.bundle.sha256)
+
+
+def test_one_that_is_looked_at_is_the_last_to_go(forgotten):
+    path = forgotten.tail._store.path(forgotten.bundle.sha256)
+    os.utime(path, (1, 1))
+    seen = []
+    opened = forgotten.tail._store.open
+
+    def watched(digest):
+        seen.append(path.stat().st_mtime)
+        return opened(digest)
+
+    forgotten.tail._store.open = watched
+    forgotten.tail._get(forgotten.bundle.sha256)
+    assert seen[0] > time.time() - 60, "before it is read, which takes a while"

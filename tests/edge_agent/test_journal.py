@@ -191,3 +191,17 @@ def test_a_file_that_cannot_be_begun_is_counted_and_tried_again(made, tmp_path):
     journal.write({"i": 5})
     assert [e["i"] for e in lines(predecessor(path))] == [1, 2]
     assert [e["i"] for e in lines(path)] == [5]
+
+
+def test_one_that_is_taken_away_is_begun_anew_at_its_bound(made, tmp_path):
+    """By logrotate, or by hand. Until then it goes on where it is, as files do."""
+    path, elsewhere = tmp_path / "j", tmp_path / "taken"
+    journal = made(path, max_bytes=100)        # ten lines of ten bytes
+    for i in range(5):
+        journal.write({"i": 100 + i})
+    os.rename(path, elsewhere)
+    for i in range(5, 35):
+        journal.write({"i": 100 + i})
+    assert journal.lost == 0
+    assert [e["i"] for e in lines(elsewhere) + lines(predecessor(path)) + lines(path)] == [
+        *range(100, 110), *range(120, 135)]

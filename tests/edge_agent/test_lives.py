@@ -6,23 +6,28 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import queue
 import threading
 import weakref
 from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 from PIL import Image
 
-from edge_agent.agent import EdgeAgent
+from edge_agent.agent import EdgeAgent, StoppedEarly
 from edge_agent.config import AgentConfig, ModelConfig, PlanConfig, ResultConfig, SourceConfig
 from edge_agent.control.adaptation import Adaptation
 from edge_agent.daemon import run_agent
 from edge_agent.frames import Outcome
 from edge_agent.machine import Machine
-from split_core.errors import StorageFailed
+from edge_agent.observers.base import Observer
+from split_core.config import BrokerConfig
+from split_core.errors import BundleError, StorageFailed
 from split_core.model.bundle import open_bundle
+from split_core.wire.records import WorkerStatus, dump
 from split_lab.split import split_model
 from tests.support import tiny_models
 from tests.support.tiny_models import input_like
@@ -71,6 +76,66 @@ def test_one_that_never_started_can_be_stopped(bundles, tmp_path):
     EdgeAgent(config_of(bundles[0], tmp_path)).stop()
 
 
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_one_that_cannot_be_made_leaves_no_descriptor(bundles, tmp_path):
+    config = config_of(bundles[0], tmp_path)
+    Path(bundles[0]).write_bytes(b"no bundle")
+    before = descriptors()
+    for _ in range(3):
+        with pytest.raises(BundleError):
+            EdgeAgent(config)
+    assert descriptors() == before
+
+
+def test_nor_does_one_that_never_connected(bundles, tmp_path):
+    before = descriptors()
+    for _ in range(3):
+        agent = EdgeAgent(config_of(bundles[0], tmp_path), ephemeral=True)
+        agent.set_local()
+        with agent:
+            pass
+    assert descriptors() == before
+
+
+class Slow(Machine):
+    """Takes as long over a model as the test wants."""
+
+    def __init__(self):
+        self.go = threading.Event()
+
+    def runner(self, bundle, config):
+        assert self.go.wait(30)
+        return super().runner(bundle, config)
+
+
+def test_told_to_stop_while_its_model_loads_it_waits_no_longer(bundles, tmp_path):
+    machine = Slow()
+    agent = EdgeAgent(config_of(bundles[0], tmp_path), ephemeral=True, machine=machine)
+    agent.set_local()
+    threading.Timer(0.2, agent.request_stop).start()
+    try:
+        with pytest.raises(StoppedEarly):
+            agent.start()
+    finally:
+        machine.go.set()
+        agent.stop()
+
+
+def test_as_a_service_that_is_a_good_end(bundles, tmp_path, monkeypatch):
+    def told(self):
+        self.request_stop()
+        self._raise_failure_or_stop()
+
+    monkeypatch.setattr(EdgeAgent, "start", told)
+    before = set(threading.enumerate())
+    run_agent(config_of(bundles[0], tmp_path))
+    left = {t.name for t in set(threading.enumerate()) - before}
+    assert left <= {"signals"}
+
+
 def test_one_that_cannot_start_leaves_no_thread(bundles, tmp_path, monkeypatch):
     """Its model runs by then."""
     def fail(_self):
@@ -99,6 +164,23 @@ def test_what_the_callback_raises_is_said_once_and_harms_nothing(bundles, tmp_pa
     assert told == [1, 2, 3]
     failed = [r for r in caplog.records if "observer-failed" in r.message]
     assert len(failed) == 1 and "of the caller" in failed[0].exc_text
+
+
+def test_who_looks_on_is_told_of_a_worker_without_the_lock(bundles, tmp_path):
+    """Whatever it does, frames go on."""
+    told = queue.Queue()
+
+    class Looker(Observer):
+        def on_worker(self, worker):
+            told.put((worker, agent.wake._is_owned()))
+
+    agent = EdgeAgent(config_of(bundles[0], tmp_path, broker=BrokerConfig("mqtt://127.0.0.1:9")),
+                      ephemeral=True)
+    agent.attach(Looker())
+    with agent:
+        status = WorkerStatus("ready", "01", (agent.bundle.id_hex,))
+        agent.deployment.sender.on_worker_status("w", dump(status))
+        assert told.get(timeout=20) == ("w", False)
 
 
 def test_a_model_that_was_replaced_is_out_of_memory_at_once(bundles, tmp_path):

@@ -13,15 +13,18 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import msgspec
 import numpy as np
 import pytest
 
+from edge_agent.config import ModelConfig
+from edge_agent.daemon import Daemon, compose
 from edge_agent.models import fetch, store, updater
 from edge_agent.models.selftest import Report
 from split_core.blobs import PART_BYTES
 from split_core.config import BrokerConfig
 from split_core.crypto.config import SealConfig
-from split_core.errors import SplitError
+from split_core.errors import BundleError, SourceLost, SplitError
 from split_core.model.runner import WholeModel
 from split_core.wire.chunks import push_chunks
 from split_core.wire.messages import BlobPart, Kind, push_blob_part
@@ -475,6 +478,63 @@ def test_a_model_that_fails_and_cannot_be_replaced_ends_the_process_for_a_new_on
         assert device.record()["current"] is None
 
 
+def test_so_it_does_while_the_next_update_is_under_way(rig, made):
+    worker = rig.worker()
+    with updated_device(rig, made["old"], rollback_after=1, cut=None) as device:
+        device.wait_until_ready()
+        code, said = ended(deploy(rig, made["fragile"], worker))
+        assert code == 0, said
+        device.daemon.keeper._configured = device.models / "gone"
+        assert command(device, sha256="cd" * 32, bytes=5, **{"from": "nobody"})["status"] == "ok"
+        device.offer()
+        with pytest.raises(SplitError, match="cannot be replaced while it runs"):
+            device.agent.wait()
+        wait_until(lambda: device.replies()[-1].get("error") == "the agent stops; send it again",
+                   10, "the reply")
+
+
+def test_a_camera_that_is_missing_says_nothing_against_a_model_on_trial(rig, made):
+    """It ends the process, which is started again and again until the camera is back."""
+    worker = rig.worker()
+    with updated_device(rig, made["old"]) as device:
+        device.wait_until_ready()
+        code, said = ended(deploy(rig, made["new"], worker))
+        assert code == 0, said
+        config = msgspec.structs.replace(device.agent.config,
+                                         model=ModelConfig(str(made["old"])))
+    starts = []
+    for error in (SourceLost("no camera"), BundleError("it cannot run")):
+        daemon = Daemon(config, None, lambda config: None)
+        starts.append(daemon.keeper.record.trial.starts)
+        with pytest.raises(type(error)):
+            with contextlib.ExitStack() as stack:
+                for part in compose(daemon):
+                    if isinstance(part, updater.Updater):
+                        stack.enter_context(part)
+                raise error
+        starts.append(daemon.keeper.record.trial.starts)
+        daemon.agent.stop()
+    assert starts == [1, 0, 1, 1]
+
+
+def test_what_comes_into_force_is_written_down_when_no_reload_can_come_between(rig, made):
+    """A reload before that has the operator's file win; one after it finds the new model."""
+    worker = rig.worker()
+    with updated_device(rig, made["old"]) as device:
+        device.wait_until_ready()
+        keeper, seen = device.daemon.keeper, []
+        reconfigure = device.agent.reconfigure
+
+        def watched(config, **how):
+            seen.append(keeper.record.running)
+            return reconfigure(config, **how)
+
+        device.agent.reconfigure = watched
+        code, said = ended(deploy(rig, made["new"], worker))
+        assert code == 0, said
+        assert seen == [sha_of(made["old"])] and keeper.record.running == sha_of(made["new"])
+
+
 def test_two_models_are_kept_and_the_one_before_needs_no_fetching(rig, made):
     worker = rig.worker()
     with updated_device(rig, made["old"], trial_frames=5) as device, device.feeding(10):
@@ -673,6 +733,17 @@ def test_deploy_says_who_does_not_answer(rig, made):
     worker = rig.worker()
     code, said = ended(deploy(rig, made["new"], worker, device_id="nobody"))
     assert code == 69 and "no device nobody below si/v1" in said
+
+
+def test_it_says_so_of_the_second_device_too(rig, made):
+    worker = rig.worker()
+    with updated_device(rig, made["old"]) as device:
+        device.wait_until_ready()
+        began_s = time.monotonic()
+        code, said = ended(deploy(rig, made["new"], worker, "--device", "nobody"))
+        assert code == 69 and "no device nobody below si/v1" in said, said
+        assert time.monotonic() - began_s < 25, "long before its patience of 30 s is at its end"
+        assert device.in_force == sha_of(made["new"])
 
 
 def test_a_worker_that_gives_nothing_says_so(rig, made, tmp_path):

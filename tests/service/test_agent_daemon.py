@@ -14,6 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from edge_agent import daemon
+from edge_agent.config import load_config
+from split_core.errors import BundleError
+from split_core.service import host
 from split_core.service.host import STATUS_S
 from split_lab.split import split_model
 from tests.service.fake_systemd import service
@@ -254,6 +258,21 @@ def test_a_reload_that_comes_while_the_model_loads_kills_nothing(systemd, files,
     systemd.wait("READY")
     running.wait_for_log("event=reloaded")
     assert running.stop() == 0
+
+
+def test_what_takes_long_before_there_is_an_agent_asks_for_more_time(systemd, files, monkeypatch):
+    """A model on trial is tried, and one that nobody measured is measured: on a slow board that
+    takes longer than systemd waits, and killed it would begin anew for ever."""
+    def slow(_config):
+        systemd.wait("EXTEND_TIMEOUT_USEC", "30000000")
+        raise BundleError("enough")
+
+    monkeypatch.setenv("NOTIFY_SOCKET", systemd.address)
+    monkeypatch.setattr(host, "_EXTEND_EVERY_S", 0.05)
+    monkeypatch.setattr(daemon, "EdgeAgent", slow)
+    files.write()
+    with pytest.raises(BundleError, match="enough"):
+        daemon.run_agent(load_config(str(files.config)))
 
 
 def test_json_is_all_that_is_logged_where_it_is_asked_for(systemd, files, run):

@@ -9,7 +9,7 @@ import pytest
 
 from split_core.service import host as host_module
 from split_core.service.config import ServiceConfig
-from split_core.service.host import Host
+from split_core.service.host import Host, starting
 from split_core.service.notify import Notifier
 from split_core.service.watchdog import Watchdog, watch_calls
 from tests.support.rig import wait_until
@@ -28,7 +28,7 @@ def host(systemd, monkeypatch) -> Host:
 
 def test_a_start_that_takes_long_asks_for_more_time_until_it_is_over(host, systemd, monkeypatch):
     monkeypatch.setattr(host_module, "_EXTEND_EVERY_S", 0.05)
-    with host.starting():
+    with starting(host.notifier):
         systemd.wait("EXTEND_TIMEOUT_USEC", "30000000",
                      after=systemd.wait("EXTEND_TIMEOUT_USEC", "30000000"))
     asked = len(systemd.said("EXTEND_TIMEOUT_USEC"))
@@ -39,7 +39,7 @@ def test_a_start_that_takes_long_asks_for_more_time_until_it_is_over(host, syste
 
 def test_a_start_that_fails_stops_asking(host, systemd, monkeypatch):
     monkeypatch.setattr(host_module, "_EXTEND_EVERY_S", 0.05)
-    with pytest.raises(RuntimeError), host.starting():
+    with pytest.raises(RuntimeError), starting(host.notifier):
         raise RuntimeError
     assert not [t for t in threading.enumerate() if t.name == "starting"]
 

@@ -7,6 +7,7 @@ import pytest
 
 from split_core.errors import ConfigError, LinkDown, MessageError, PermissionRefused
 from split_core.session import BrokerOptions, Publication, Received, TlsOptions
+from split_core.session.session import MAX_BACKLOG_BYTES
 from tests.split_core.session_probe import Probe, probing, wait_for
 from tests.support.brokers import Mosquitto, amqtt_broker, free_port, make_certificates
 from split_lab.link import Proxy
@@ -56,6 +57,17 @@ def test_round_trip_with_mqtt_5(options):
         assert probe.session.limits.protocol == "5"
         assert probe.session.limits.max_packet_bytes == 100_000
         assert probe.session.link_info().rtt_s > 0
+
+
+def test_one_that_is_larger_than_may_wait_goes_when_nothing_does(tmp_path):
+    """A result with all its tensors. It must not wait for ever for room that never will be."""
+    payload = bytes(MAX_BACKLOG_BYTES + 1000)
+    with Mosquitto(tmp_path) as broker:
+        with probing(BrokerOptions.from_url(broker.url), "big/#") as probe:
+            done = threading.Event()
+            probe.session.publish(Publication("big/a", payload, qos=1), lambda ok: done.set())
+            assert done.wait(10.0)
+            assert probe.message()[1] == payload
 
 
 def test_round_trip_with_mqtt_3_1_1(broker):

@@ -58,5 +58,14 @@ def test_a_clock_that_is_put_right_gives_no_budget_back():
     budget.add(50, 20 * DAY_S)
     assert budget.left(20 * DAY_S + 1.0)[0] == 50.0
     # A clock that was years ahead once must not keep the budget spent for years.
-    ahead = DailyBytes(1000.0, day=9000, used=900)
-    assert ahead.left(20 * DAY_S)[0] == 1000.0
+    ahead = DailyBytes(1000.0, day=29_000, used=900)
+    assert ahead.left(20_600 * DAY_S)[0] == 1000.0
+
+
+def test_a_clock_that_was_never_set_gives_no_budget_back_either():
+    """A board without one begins in 1970, or when its systemd was built."""
+    for first_day in (0, 20_300):
+        budget = DailyBytes(1000.0, day=20_800, used=900)
+        assert budget.left(first_day * DAY_S + 30.0)[0] == 100.0
+        budget.add(50, first_day * DAY_S + 40.0)
+        assert budget.left(20_800 * DAY_S)[0] == 50.0
