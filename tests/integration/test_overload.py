@@ -109,9 +109,10 @@ def test_memory_is_flat_over_ten_minutes(slow_rig, slow, record_property):
     minutes = [round(m, 1) for m in resident[::2]] + [round(resident[-1], 1)]
     print(f"resident MB by the minute {minutes}")
     record_property("resident_mb", minutes)
-    # A queue would make all that follow old; a machine busy elsewhere holds up one or two of the
-    # two thousand. Oldest measured: 462 ms on a calm machine, 739 beside a browser.
-    assert np.percentile(ages_ms(slow), 99.9) < MOST_MS
+    # A queue would make all that follow old; a machine busy elsewhere holds up a few of the two
+    # thousand. The oldest measured: 462 ms on a calm machine, 739 beside a browser, 1035 beside
+    # a process that took a whole core (of two); the median was 382 to 386 throughout.
+    assert np.percentile(ages_ms(slow), 99) < MOST_MS
     assert max(ages_ms(slow)) < DEADLINE_MS
     # The history of 6000 frames is 2 MB of it. What leaks does not slow down, what settles does.
     assert max(resident) < resident[0] + 6.0
