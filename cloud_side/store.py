@@ -75,8 +75,9 @@ class BundleStore:
         return bundle
 
     def touch(self, digest: bytes) -> None:
-        """It is in use. Its file may be gone, which whoever opens it next will see."""
-        with contextlib.suppress(FileNotFoundError):
+        """It is in use. Its file may be gone, which whoever opens it next will see, or somebody
+        else's, put here by hand: that goes sooner."""
+        with contextlib.suppress(OSError):
             os.utime(self.path(digest))
 
     def remove(self, digest: bytes) -> None:

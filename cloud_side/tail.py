@@ -45,6 +45,8 @@ _AT_ONCE_S = 0.002
 # How often a bundle in use is marked as used, for the store to know.
 _TOUCH_S = 600.0
 _MAX_UNFIT = 1000
+# A disk that fails, or memory that is short, is given so long.
+_AGAIN_S = 60.0
 # Measuring can only be interrupted between two runs of a model: where frames come more often
 # than this, one of them would have to wait for that, and most attempts would be for nothing.
 _QUIET_S = 5.0
@@ -108,6 +110,8 @@ class TailThread:
         self._told: set[str] = set()
         # Bundles that cannot run here, and why: not offered to devices, nor fetched again.
         self.unfit: dict[bytes, str] = {}
+        # What could not be loaded for want of something else: not before, and why.
+        self._failed: OrderedDict[bytes, tuple[float, str]] = OrderedDict()
         self._wake = threading.Condition()
         self._stopping = self._busy = False
         # Moves whenever the thread goes round, or looks up while it measures: what a watchdog
@@ -385,25 +389,35 @@ class TailThread:
 
     def _load(self, digest: bytes) -> _Loaded:
         """Open, allocate and warm up. What cannot run here is remembered, and not kept; what the
-        disk or the memory did not give this time says nothing of the bundle."""
+        disk or the memory did not give this time says nothing of the bundle, and is asked for
+        again after a while."""
         if digest in self.unfit:
             raise BundleError(self.unfit[digest])
+        again_s, why = self._failed.get(digest, (0.0, ""))
+        if time.monotonic() < again_s:
+            raise BundleError(why)
         if not self._store.holds(digest):
             self._on_loaded()             # evicted meanwhile: devices should know
             raise BundleError(f"bundle {digest.hex()[:16]} is not in the store any more")
         begin_s = time.monotonic()
         self._store.touch(digest)         # whoever makes room meanwhile takes another
+        proven = False
         try:
             bundle = self._store.open(digest)
+            proven = True
             runner = Runner(bundle, runtime=self._runtime, threads=self._threads)
             runner.warm_up(range(len(bundle.manifest.segments)))
             coder = Coder(clips=bundle.clips, image=bundle.manifest.image, codings=bundle.codings)
         except Exception as e:  # a stranger's file: whatever it provokes is its own fault
-            if isinstance(e, (Unreadable, OSError, MemoryError)) or not self._store.holds(digest):
-                _log.warning("event=bundle-not-loaded bundle=%s error=%r", digest.hex()[:16],
-                             str(e))
-                self._on_loaded()         # if it is gone, devices should know
-                raise BundleError(f"the bundle could not be loaded: {e}") from None
+            there = self._store.holds(digest)
+            if isinstance(e, (Unreadable, OSError, MemoryError)) or proven and not there:
+                why = f"the bundle could not be loaded: {str(e) or type(e).__name__}"
+                _log.warning("event=bundle-not-loaded bundle=%s why=%r", digest.hex()[:16], why)
+                if there:
+                    self._put_off(digest, why)
+                else:
+                    self._on_loaded()     # evicted meanwhile: devices should know
+                raise BundleError(why) from None
             if len(self.unfit) < _MAX_UNFIT:
                 self.unfit[digest] = f"the bundle cannot run here: {e}"
             self._store.remove(digest)
@@ -413,7 +427,14 @@ class TailThread:
         _log.info("event=bundle-loaded bundle=%s model=%s runtime=%s ms=%.0f",
                   bundle.id_hex[:16], bundle.manifest.name, runner.runtime,
                   1e3 * (time.monotonic() - begin_s))
+        self._failed.pop(digest, None)
         return _Loaded(runner, coder, time.monotonic())       # opening it has marked it
+
+    def _put_off(self, digest: bytes, why: str) -> None:
+        """Each frame would be loaded for otherwise, and others wait meanwhile."""
+        self._failed[digest] = time.monotonic() + _AGAIN_S, why
+        while len(self._failed) > _MAX_UNFIT:
+            self._failed.popitem(last=False)
 
 
 def _doubt(bundle: Bundle, layers: Layers, tensors: dict[str, np.ndarray]) -> _Doubt | None:

@@ -68,7 +68,7 @@ class CloudWorker:
         self.store = BundleStore(config.store.path, config.store.max_mb << 20)
         # Of refinements: asked for, in a result, and come when nothing waited for them.
         self.counts = {"results": 0, "refused": 0, "asked": 0, "refined": 0, "idle": 0}
-        self._refusing = threading.Lock()     # both threads refuse; of the rest each has its own
+        self._counting = threading.Lock()     # both threads do
         self.runtime = resolve_runtime(config.run.runtime)
         self._held = frozenset(self.store.digests())
         self._fetches: dict[bytes, _Fetch] = {}
@@ -214,16 +214,20 @@ class CloudWorker:
 
     def _refinement(self, sender: str, refinement: m.Refinement, first_s: float) -> None:
         if not self._tail.refine(sender, refinement, first_s, time.monotonic()):
-            self.counts["idle"] += 1       # given up, or never asked for
+            self._count("idle")            # given up, or never asked for
 
     # -- results, from the tail thread
 
     def _ask_refinement(self, base: Base, margin: float) -> None:
         frame = base.job.frame
-        self.counts["asked"] += 1
+        self._count("asked")
         self._send(base.job.sender, m.Kind.REFINEMENT_REQUEST, m.push_refinement_request(
             m.RefinementRequest(frame.session, frame.frame_id, margin)))
         self.node.session.call_at(base.give_up_s, self._tail.give_up_waiting)
+
+    def _count(self, what: str) -> None:
+        with self._counting:
+            self.counts[what] += 1
 
     def _send_result(self, job: Job, result: m.Result) -> None:
         body = m.push_result(result)
@@ -231,14 +235,14 @@ class CloudWorker:
             self._send_refusal(Turned(job, m.Reason.FAILED, 0.0),
                                f"result of {len(body)} bytes, at most {MAX_MESSAGE_BYTES}")
             return
-        self.counts["results"] += 1
-        self.counts["refined"] += result.refined
+        self._count("results")
+        if result.refined:
+            self._count("refined")
         self._send(job.sender, m.Kind.RESULT, body, until_s=job.deadline_s + _LATE_S)
         self._observers.on_result(job, result)
 
     def _send_refusal(self, turned: Turned, detail: str) -> None:
-        with self._refusing:
-            self.counts["refused"] += 1
+        self._count("refused")
         job = turned.job
         _log.debug("event=frame-turned sender=%s frame=%d reason=%s detail=%r", job.sender,
                    job.frame.frame_id, turned.reason.name, detail)

@@ -155,12 +155,12 @@ def run_agent(config: AgentConfig, *, load: Callable[[], AgentConfig] | None = N
             host.reloader.request()
         enter_parts(stack, compose(daemon), agent.attach)
         pump = _make_pump(agent, config)
-        try:
-            with starting(notifier):
+        with starting(notifier):
+            try:
                 agent.start()
-        except StoppedEarly:
-            agent.stop()
-            return
+            except StoppedEarly:
+                agent.stop()             # which waits for the load's end
+                return
         try:
             host.ready(daemon.watches())
             if pump is not None:

@@ -8,6 +8,7 @@ connection's death from killing a new one.
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 import time
 from collections.abc import Callable
@@ -30,6 +31,8 @@ _SWEEP_S = 10.0
 # long be back. Who connects after that would take us to be gone for as long as we run. So it is
 # said again: 0.1 kB, and of a worker 67 bytes more a bundle it holds, which every device reads.
 STATUS_S = 300.0
+# An older connection's last will comes up to one and a half keepalives after ours was made.
+_AGAIN_KEEPALIVES = 2.0
 
 
 class Node:
@@ -62,7 +65,8 @@ class Node:
         self._on_up, self._on_down = on_up, on_down
         self._state, self._ephemeral = "ready", ephemeral
         self._logged: set[str] = set()
-        self._status_due_s = time.monotonic() + STATUS_S
+        self._status_due_s = math.inf             # until there is a connection
+        self._keepalive_s = options.keepalive_s
         # Not the session's digits, which everybody may read in the status: whoever connects with
         # a client id, under whatever user name, throws out who had it.
         client_id = f"{node_id}-{secrets.token_hex(8)}"
@@ -145,6 +149,8 @@ class Node:
         self.outbox.clear()
         self.outbox.chunk_bytes = limits.chunk_bytes
         self.set_state(self._state)
+        keepalive_s = limits.keepalive_s or self._keepalive_s
+        self._status_due_s = time.monotonic() + _AGAIN_KEEPALIVES * keepalive_s
         self._on_up(limits)
 
     def _down(self, reason: str) -> None:

@@ -95,9 +95,9 @@ def on_signals(stop: Callable[[], None], reload: Callable[[], None] | None = Non
 def hold_reload() -> Callable[[], bool]:
     """Until `on_signals` serves it a SIGHUP ends nothing; returns whether one has come. On the main
     thread. (Blocked, it would still reach the threads that NumPy has begun.)"""
-    came = threading.Event()
-    signal.signal(signal.SIGHUP, lambda *_args: came.set())
-    return came.is_set
+    came = []                            # no Event: a handler must take no lock
+    signal.signal(signal.SIGHUP, lambda *_args: came.append(True))
+    return lambda: bool(came)
 
 
 def _nothing(*_args) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -31,16 +30,13 @@ from edge_agent.remote.teller import Teller
 from split_core.errors import ConfigError, MessageError, SplitError
 from split_core.model.bundle import Bundle
 from split_core.service.memory import Memory
-from split_core.session import Publication, Received, Timer
+from split_core.session import Publication, Received
 
 _log = logging.getLogger(__name__)
 # The states of a model update that end it.
 FINAL_STATES = frozenset({"swapped", "in-force", "refused"})
 # Commands that may wait for the one that is being carried out.
 MAX_WAITING = 8
-# A status of an older connection may come after ours: its last will, sent when the broker has
-# missed it for one and a half keepalives. After this many, ours is said again.
-_SAY_AGAIN_KEEPALIVES = 2.0
 
 
 class Updater(Protocol):
@@ -79,7 +75,6 @@ class Desk(Observer):
         self._floor = Floor.of(agent.config.policy)
         # What a command or the file has made of it; whatever else comes is somebody else's.
         self._policy = self._asked = agent.config.policy
-        self._say_again: Timer | None = None
         self._jobs: queue.Queue[_Job | None] = queue.Queue(MAX_WAITING)
         self._thread = threading.Thread(target=self._run, name="desk", daemon=True)
         topic_filter = agent.topics.device_commands_filter(agent.config.id)
@@ -243,15 +238,6 @@ class Desk(Observer):
 
     def on_up(self) -> None:
         self._parts.on_up()
-        keepalive_s = self._agent.config.broker.keepalive_s
-        if self._say_again is not None:          # the last connection is what counts
-            self._say_again.cancel()
-        self._say_again = self._session.call_at(
-            time.monotonic() + _SAY_AGAIN_KEEPALIVES * keepalive_s, self._say_status_again)
-
-    def _say_status_again(self) -> None:
-        if self._session.is_up and not self._agent.stopping.is_set():
-            self._agent.node.set_state("ready")
 
     def on_down(self, reason: str) -> None:
         self._parts.on_down(reason)

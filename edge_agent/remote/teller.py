@@ -71,17 +71,21 @@ class Teller(Observer):
                 self._wait_s = _AGAIN_S
                 self._send()
                 return
-            with self._lock:                 # the link went, or it was refused
-                self._log.put_back(record)
-            self._again = self._session.call_at(self._clock() + self._wait_s, self._try_again)
+            put_back(self._wait_s)           # the link went, or it was refused
             self._wait_s = min(2 * self._wait_s, _LONGEST_S)
+
+        def put_back(wait_s: float) -> None:
+            self._under_way = False
+            with self._lock:
+                self._log.put_back(record)
+            self._again = self._session.call_at(self._clock() + wait_s, self._try_again)
 
         self._under_way = True
         try:
             self._session.publish(Publication(self._topic, record, qos=1), done)
-        except LinkDown as e:
+        except LinkDown as e:                # much waits to be sent; soon it will not
             _log.debug("event=event-waits why=%s", e)
-            done(False)
+            put_back(_AGAIN_S)
         except MessageError as e:            # it never will go; the others may
             _log.warning("event=event-not-sent error=%r", str(e))
             done(True)
@@ -99,7 +103,8 @@ class Teller(Observer):
                       away_s=round(away_s, 1), reason=self._away_reason)
         if self._again is not None:
             self._again.cancel()
-        self._wait_s = _AGAIN_S
+        # What the last connection had to say of its messages it has said, or never will.
+        self._under_way, self._wait_s = False, _AGAIN_S
         self._try_again()
 
     def on_down(self, reason: str) -> None:

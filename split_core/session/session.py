@@ -70,6 +70,7 @@ class Session:
             self._engine.stats,
         )
         self._on_fatal = on_fatal
+        self._oversize = 0               # bytes of one under way beside which others may wait
         self._thread = threading.Thread(target=self._run, name=f"mqtt-{client_id}", daemon=True)
 
     def start(self) -> None:
@@ -143,8 +144,11 @@ class Session:
                 raise LinkDown(f"{publication.topic}: no connection to the broker")
             size = limits.check(publication)
             waiting = engine.queued_bytes(conn)
-            # One that is larger alone goes when nothing else waits; else it never would.
-            if waiting and waiting + size > MAX_BACKLOG_BYTES:
+            # One that is larger alone goes when nothing else waits; else it never would. What
+            # is small goes beside it.
+            if not waiting:
+                self._oversize = size if size > MAX_BACKLOG_BYTES else 0
+            elif waiting + size > MAX_BACKLOG_BYTES + self._oversize:
                 raise LinkDown(f"{publication.topic}: {waiting} bytes already wait")
         except (LinkDown, MessageError):
             engine.stats.publishes_refused += 1

@@ -423,19 +423,60 @@ def test_a_bundle_that_is_evicted_while_it_loads_is_not_banned(forgotten, monkey
     desk.tail._get(desk.bundle.sha256)       # sent again, it runs
 
 
-@pytest.mark.parametrize("error", [OSError(errno.EMFILE, "Too many open files"), MemoryError()])
-def test_what_the_machine_lacks_says_nothing_of_a_bundle(forgotten, monkeypatch, error):
+def test_nor_is_one_that_is_evicted_before_the_runtime_opens_it(forgotten, monkeypatch):
     desk, store = forgotten, forgotten.tail._store
+    opened = store.open
 
-    def fails(*_args):
-        raise error
+    def evicted(digest):
+        found = opened(digest)
+        store.remove(digest)
+        return found
 
-    monkeypatch.setattr(Runner, "warm_up", fails)
+    monkeypatch.setattr(store, "open", evicted)
     with pytest.raises(BundleError, match="could not be loaded"):
         desk.tail._get(desk.bundle.sha256)
-    assert not desk.tail.unfit and store.holds(desk.bundle.sha256)
-    monkeypatch.undo()
+    assert not desk.tail.unfit and desk.loaded == 1
+
+
+def test_a_damaged_file_is_thrown_away_and_not_loaded_again(forgotten):
+    desk, path = forgotten, forgotten.tail._store.path(forgotten.bundle.sha256)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(BundleError, match="cannot run here"):
+        desk.tail._get(desk.bundle.sha256)
+    assert not path.exists() and list(desk.tail.unfit) == [desk.bundle.sha256]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EMFILE, "Too many open files"), MemoryError()])
+def test_what_the_machine_lacks_says_nothing_of_a_bundle(forgotten, monkeypatch, error):
+    """It is asked for again, but not with every frame: others wait while it loads."""
+    desk, store, tried = forgotten, forgotten.tail._store, []
+    now_s = [time.monotonic()]
+    monkeypatch.setattr(time, "monotonic", lambda: now_s[0])
+
+    def fails(*_args):
+        tried.append(now_s[0])
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Runner, "warm_up", fails)
+        for _ in range(100):
+            with pytest.raises(BundleError, match="could not be loaded: .*(Too many|MemoryError)"):
+                desk.tail._get(desk.bundle.sha256)
+            now_s[0] += 1.0
+        assert len(tried) == 2
+        assert not desk.tail.unfit and store.holds(desk.bundle.sha256)
+        assert desk.loaded == 0, "devices have nothing to be told"
+    now_s[0] += 60.0
     desk.tail._get(desk.bundle.sha256)
+
+
+def test_a_file_that_somebody_else_put_there_is_served(forgotten, monkeypatch):
+    """Copied by root: the worker may read it, and not say that it was used."""
+    def refused(*_args, **_how):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "utime", refused)
+    forgotten.tail._get(forgotten.bundle.sha256)
 
 
 def test_what_cannot_run_is_remembered_and_thrown_away(forgotten, monkeypatch):

