@@ -98,6 +98,7 @@ class Node:
 
     def stop(self, timeout_s: float = 2.0) -> None:
         """Say goodbye, let what is under way leave, disconnect."""
+        self._status_due_s = math.inf             # the goodbye is the last word
         self.session.stop(Publication(self._status_topic, self._status("stopped"), qos=1,
                                       retain=True), timeout_s)
 

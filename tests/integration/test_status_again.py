@@ -92,3 +92,20 @@ def test_a_node_that_was_stopped_says_nothing_more(node):
         assert watcher.seen[-1].record["state"] == "stopped"
     finally:
         watcher.stop()
+
+
+def test_nor_does_one_that_is_about_to_disconnect(node, monkeypatch):
+    """What is under way may take two seconds to leave; a sweep may fall into them."""
+    broker, node = node
+    watcher = Observer(broker.url, STATUS).start()
+    try:
+        watcher.wait(lambda seen: seen.record.get("session") == node.session_hex, SOON_S, "itself")
+    finally:
+        watcher.stop()
+    said = []
+    monkeypatch.setattr(node, "set_state", said.append)
+    monkeypatch.setattr(node.session, "stop", lambda farewell, timeout_s: None)
+    node.stop()
+    time.sleep(3.0)                   # two keepalives and a half
+    monkeypatch.undo()
+    assert said == []
