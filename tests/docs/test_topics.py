@@ -10,9 +10,10 @@ import msgspec
 import numpy as np
 import pytest
 
+from cloud_side import worker
 from edge_agent.config import AgentConfig
 from edge_agent.frames import Answer, Outcome
-from edge_agent.remote import commands, events
+from edge_agent.remote import commands, events, teller
 from edge_agent.remote.config import HomeAssistantConfig
 from edge_agent.remote.discovery import Shown, discovery
 from edge_agent.results.answers import detections, read_sequence, to_record
@@ -131,6 +132,23 @@ def test_its_settings_load():
 
 def test_the_status_is_said_again_as_often_as_the_page_says():
     assert re.search(r"status is written again .* every (\d+) s", PAGE)[1] == f"{node.STATUS_S:.0f}"
+
+
+def test_what_a_page_says_of_waiting_is_what_is_waited():
+    first, longest = re.search(r"asked again after (\d+) s, then .* at most (\d+) minutes",
+                               PAGE).groups()
+    assert (float(first), 60 * float(longest)) == (teller._AGAIN_S, teller._LONGEST_S)
+    wire = (DOCS / "wire-format.md").read_text("utf-8")
+    assert "more than two seconds after the budget is used up is not sent" in wire
+    assert worker._LATE_S == 2.0
+
+
+def test_tracing_is_in_the_package_that_the_page_says():
+    held = {name: "opentelemetry" in (DOCS.parent / f"packaging/{name}.lock").read_text("utf-8")
+            for name in ("edge-agent", "cloud-worker")}
+    assert held == {"edge-agent": False, "cloud-worker": True}
+    assert "The package `cloud-worker` has it; `edge-agent`, to stay small, has not" in (
+        DOCS / "observability.md").read_text("utf-8")
 
 
 def test_its_python_imports_what_there_is():
