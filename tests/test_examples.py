@@ -12,6 +12,7 @@ from cloud_side.config import WorkerConfig
 from edge_agent.config import AgentConfig
 from split_core.config import convert
 from split_core.errors import ConfigError
+from split_core.settings.changed import changed_keys
 from split_core.settings.layers import load_settings
 
 FOLDER = Path(__file__).resolve().parents[1] / "systemd"
@@ -22,6 +23,19 @@ EXAMPLES = [("edge-agent.toml", AgentConfig), ("cloud-worker.toml", WorkerConfig
 def test_examples_load_and_check(name, kind):
     loaded = load_settings(FOLDER / name, kind, name.removesuffix(".toml"), environ={})
     assert loaded.files == (FOLDER / name,) and loaded.config.id
+
+
+@pytest.mark.parametrize("name, kind, others", [
+    ("edge-agent.toml", AgentConfig, {"id", "model.bundle", "broker.url", "source.kind",
+                                      "source.path", "frame.max_fps"}),
+    ("cloud-worker.toml", WorkerConfig, {"id", "broker.url", "store.path"}),
+])
+def test_their_values_are_the_defaults_but_for_what_their_first_lines_name(name, kind, others):
+    example = load_settings(FOLDER / name, kind, name.removesuffix(".toml"), environ={}).config
+    usual = convert({"model": {"bundle": "m"}} if kind is AgentConfig else {}, kind, "none")
+    assert set(changed_keys(usual, example)) <= others
+    head = (FOLDER / name).read_text().partition("Run it")[0]
+    assert all(key in head or f"[{key.partition('.')[0]}]" in head for key in others)
 
 
 @pytest.mark.parametrize("name, kind", EXAMPLES)
